@@ -1,0 +1,49 @@
+# The commands for people and CI. `make` alone lists them.
+SHELL := /bin/sh
+PY := .venv/bin/python
+JSON ?=
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+
+setup:  ## make .venv from the hash-pinned lock
+	@scripts/setup.sh
+
+demo: setup  ## run the main job: the example app on a real model, profiled end to end
+	@$(PY) scripts/demo.py
+
+test: setup  ## pass the tests (under 12 minutes on 2 cores)
+	@$(PY) -m pytest -q
+
+test-long: setup  ## the tests that take longer, named in docs/testing.md
+	@$(PY) -m pytest -q -m long
+
+check: setup  ## lint, types, import contracts, generated pages
+	@.venv/bin/ruff check src tests scripts bench examples
+	@.venv/bin/ruff format --check src tests scripts bench examples
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+	@$(PY) scripts/generate.py --check
+
+fix: setup  ## mend what a machine can mend: format, imports, generated pages
+	@.venv/bin/ruff check --fix src tests scripts bench examples
+	@.venv/bin/ruff format src tests scripts bench examples
+	@$(PY) scripts/generate.py
+
+lock:  ## renew requirements.lock from the ranges in pyproject.toml
+	@.venv/bin/python -m pip install --quiet uv
+	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra examples \
+	    --no-emit-index-url --no-emit-find-links --no-header --quiet pyproject.toml -o requirements.lock
+
+bench: bench-gateway  ## every benchmark
+
+bench-peers:  ## make the environments of the peers that the benchmarks measure against
+	@bench/peers/make.sh
+
+bench-gateway: setup bench-peers  ## the gateway against nginx, TensorZero, Portkey and LiteLLM (JSON=1: one object as last line)
+	@$(PY) -m bench.gateway $(if $(JSON),--json)
+
+clean:  ## remove what the targets made
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway clean

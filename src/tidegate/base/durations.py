@@ -1,0 +1,46 @@
+"""Durations and shares as people write them: ``800ms``, ``1h``, ``30d``, ``5%``."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in ``text`` (``1h30m`` adds up). Raises ValueError with what was expected."""
+    parts = list(_DURATION.finditer(text.strip()))
+    if not parts or "".join(p.group(0) for p in parts) != text.strip():
+        raise ValueError(f"{text!r} is not a duration; write 800ms, 5s, 10m, 1h or 30d")
+    return sum(float(p.group(1)) * _UNITS[p.group(2)] for p in parts)
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest readable form with three significant digits: ``812ms``, ``3.41s``."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g}us"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g}ms"
+    if seconds < 120:
+        return f"{seconds:.3g}s"
+    if seconds < 7200:
+        return f"{seconds / 60:.3g}m"
+    if seconds < 172800:
+        return f"{seconds / 3600:.3g}h"
+    return f"{seconds / 86400:.3g}d"
+
+
+def parse_share(text: str | float) -> float:
+    """A share in [0, 1] from ``5%`` or ``0.05``. Raises ValueError with what was expected."""
+    try:
+        value = (
+            float(text.strip()[:-1]) / 100
+            if isinstance(text, str) and text.strip().endswith("%")
+            else float(text)
+        )
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text!r} is not a share; write 5% or 0.05")
+    return value

