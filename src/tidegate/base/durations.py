@@ -1,10 +1,13 @@
-"""Durations and shares as people write them: ``800ms``, ``1h``, ``30d``, ``5%``."""
+"""Durations, shares and sizes as people write them: ``800ms``, ``1h``, ``30d``, ``5%``, ``4MiB``."""
 
 from __future__ import annotations
 
 import re
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_BYTES |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_SIZE = re.compile(r"(\d{1,15})\s*([KMG]?i?B|)", re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
 
 
@@ -44,3 +47,12 @@ def parse_share(text: str | float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{text!r} is not a share; write 5% or 0.05")
     return value
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in ``text``: ``4MiB``, ``500KB`` or a plain number. Raises ValueError with what was
+    expected."""
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None or match.group(2) not in _BYTES:
+        raise ValueError(f"{text!r} is not a size; write 512KiB, 4MiB or a number of bytes")
+    return int(match.group(1)) * _BYTES[match.group(2)]

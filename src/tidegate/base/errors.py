@@ -15,7 +15,10 @@ The tree above is held against the classes by ``tests/base/test_errors.py``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+import msgspec
 
 
 class TidegateError(Exception):
@@ -47,7 +50,17 @@ class UsageError(TidegateError):
 
 
 class SpecError(TidegateError):
-    """``tidegate.yaml`` does not say what it must."""
+    """``tidegate.yaml`` does not say what it must; ``mistakes`` are all that were found (values of
+    ``tidegate.spec.Mistake``)."""
+
+    def __init__(
+        self, code: str, message: str, *, cure: str, mistakes: Sequence[object] = ()
+    ) -> None:
+        super().__init__(code, message, cure=cure)
+        self.mistakes = tuple(mistakes)
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), "mistakes": msgspec.to_builtins(self.mistakes)}
 
 
 class ReleaseError(TidegateError):
