@@ -1,4 +1,4 @@
-"""Durations, shares and sizes as people write them: ``800ms``, ``1h``, ``30d``, ``5%``, ``4MiB``."""
+"""Durations, shares and sizes as people write them: ``800ms``, ``1h``, ``5%``, ``4MiB``."""
 
 from __future__ import annotations
 
