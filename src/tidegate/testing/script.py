@@ -1,0 +1,157 @@
+"""Which request meets which fault: an ordered list of steps, the first that fits is played."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tidegate.base.durations import parse_duration
+from tidegate.base.errors import UsageError
+from tidegate.testing import faults
+from tidegate.testing.faults import Fault
+from tidegate.testing.seen import SeenRequest
+
+FAULT_HEADER = "x-mock-fault"
+"""A request can bring its own fault in this header, in the words of ``parse_fault``."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Play ``fault`` for the requests that meet every condition given here (none: for all).
+
+    Requests are counted from 0 in order of arrival. ``after`` and ``first`` bound the count,
+    ``every`` takes each n-th (every=10: 9, 19, ...), ``rate`` a share of them by the seed.
+    """
+
+    fault: Fault
+    indexes: tuple[int, ...] | None = None
+    first: int | None = None
+    after: int | None = None
+    every: int | None = None
+    rate: float | None = None
+    model: str | None = None
+    path: str | None = None
+    when: Callable[[SeenRequest], bool] | None = None
+
+    def fits(self, request: SeenRequest, model: str, seed: int) -> bool:
+        at = request.index
+        return (
+            (self.indexes is None or at in self.indexes)
+            and (self.first is None or at < self.first)
+            and (self.after is None or at >= self.after)
+            and (self.every is None or (at + 1) % self.every == 0)
+            and (self.model is None or model == self.model)
+            and (self.path is None or request.path.startswith(self.path))
+            and (self.rate is None or random.Random(f"{seed}/{at}").random() < self.rate)
+            and (self.when is None or self.when(request))
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Script:
+    """Steps in order; an empty script never fails."""
+
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def of(cls, *steps: Step | Fault | str) -> Script:
+        """Steps, bare faults (for every request) and texts as of ``parse_step``, in any mix."""
+        return cls(tuple(_as_step(step) for step in steps))
+
+    def fault_for(self, request: SeenRequest, model: str, seed: int) -> Fault | None:
+        """The fault of the request's own header, else of the first step that fits.
+
+        Raises UsageError ``fault_unreadable`` for a header that names no fault.
+        """
+        asked = request.headers.get(FAULT_HEADER)
+        if asked is not None:
+            return parse_step(asked).fault
+        for step in self.steps:
+            if step.fits(request, model, seed):
+                return step.fault
+        return None
+
+
+def _as_step(step: Step | Fault | str) -> Step:
+    if isinstance(step, Step):
+        return step
+    return parse_step(step) if isinstance(step, str) else Step(fault=step)
+
+
+_CONDITIONS: dict[str, Callable[[str], Any]] = {
+    "index": lambda text: tuple(int(part) for part in text.split(",")),
+    "first": int,
+    "after": int,
+    "every": int,
+    "rate": float,
+    "model": str,
+    "path": str,
+}
+
+_FAULTS: dict[str, Callable[[str], Fault]] = {
+    "status": lambda v: faults.Refuse(status=int(v)),
+    "context_length": lambda _: faults.Refuse.context_length(),
+    "content_policy": lambda _: faults.Refuse.content_policy(),
+    "reset": lambda _: faults.Reset(),
+    "hang": lambda _: faults.Hang(),
+    "silence": lambda _: faults.Silence(),
+    "slow_first_token": lambda v: faults.SlowFirstToken(parse_duration(v)),
+    "cut": lambda v: faults.Cut(int(v or 3)),
+    "stall": lambda v: faults.Stall(int(v or 3)),
+    "invalid_event": lambda v: faults.InvalidEvent(int(v or 3)),
+    "missing_done": lambda _: faults.MissingDone(),
+    "error_event": lambda v: faults.ErrorEvent(int(v or 3)),
+    "drip": lambda v: faults.Drip(parse_duration(v or "20ms")),
+    "no_usage": lambda _: faults.NoUsage(),
+    "usage_with_choices": lambda _: faults.UsageWithChoices(),
+}
+
+_DETAILS: dict[str, Callable[[str], Any]] = {
+    "retry_after": lambda text: parse_duration(text) if text[-1:].isalpha() else float(text),
+    "code": str,
+    "how": str,
+    "size": int,
+}
+
+
+def parse_step(text: str) -> Step:
+    """Words ``name`` or ``name=value``: one fault, its details, and any conditions.
+
+    ``every=10 status=429 retry_after=2``, ``index=0,1 reset``, ``model=large cut=5 how=clean``.
+    Raises UsageError ``fault_unreadable``.
+    """
+    fault: Fault | None = None
+    conditions: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        try:
+            if name in _FAULTS and fault is None:
+                fault = _FAULTS[name](value)
+            elif name in _CONDITIONS:
+                conditions["indexes" if name == "index" else name] = _CONDITIONS[name](value)
+            elif name in _DETAILS:
+                details[name] = _DETAILS[name](value)
+            else:
+                raise ValueError("no such word, or a second fault")
+        except ValueError as error:
+            raise _unreadable(text, f"{word!r}: {error}") from None
+    if fault is None:
+        raise _unreadable(text, "it names no fault")
+    if not set(details) <= set(fault.__struct_fields__):
+        raise _unreadable(text, f"{fault.name} takes {', '.join(fault.__struct_fields__)}")
+    return Step(fault=msgspec.structs.replace(fault, **details), **conditions)
+
+
+def _unreadable(text: str, why: str) -> UsageError:
+    return UsageError(
+        "fault_unreadable",
+        f"{text!r} is not a fault: {why}",
+        cure="write for example 'every=10 status=429 retry_after=2'; "
+        f"faults: {', '.join(_FAULTS)}; "
+        f"conditions: {', '.join(_CONDITIONS)}",
+    )
