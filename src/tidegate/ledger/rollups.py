@@ -1,0 +1,187 @@
+"""Sums and sketches per minute that merge by addition, so that a window is answered at once.
+
+A roll-up holds everything that ``questions`` tells about many receipts or journeys: counted and
+summed values (``tallies``), a quantile sketch for the total, the first token and each stage, and
+shelves for the share of the P95. Nothing in it grows with the number of receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from tidegate.ledger.receipts import STAGES, Receipt
+from tidegate.stats.share import Shelves
+from tidegate.stats.sketch import Sketch
+
+TOTAL, FIRST_TOKEN, STAGE = "total", "first_token", "stage."
+MANY = "(many)"
+"""Stands for what exceeds ``MOST_KEYS``: route and journey names may come from clients."""
+MOST_KEYS = 256
+
+Scope = str
+"""``route``: requests of the gateway. ``journey``: journeys of an app."""
+
+
+class RollupKey(NamedTuple):
+    """``minute``: whole minutes since the epoch. An absent name is the empty string."""
+
+    minute: int
+    scope: Scope
+    release: str
+    route: str
+    journey: str
+
+
+@dataclass(frozen=True)
+class Rollup:
+    """``sketches``: by ``total``, ``first_token`` and ``stage.<name>``, in milliseconds."""
+
+    tallies: Mapping[str, float] = field(default_factory=dict)
+    sketches: Mapping[str, Sketch] = field(default_factory=dict)
+    shelves: Shelves = field(default_factory=lambda: Shelves.merged([]))
+
+    @property
+    def requests(self) -> int:
+        return int(self.tallies.get("requests", 0))
+
+    def encode(self) -> bytes:
+        return _encoder.encode(
+            _Stored(
+                dict(self.tallies),
+                {name: sketch.encode() for name, sketch in self.sketches.items()},
+                self.shelves.encode(),
+            )
+        )
+
+    @classmethod
+    def merged_from(cls, encoded: Sequence[bytes]) -> Rollup:
+        """The merge of many encoded roll-ups. Raises ValueError for foreign bytes."""
+        try:
+            stored = [_decoder.decode(one) for one in encoded]
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a roll-up: {error}") from None
+        by_name: dict[str, list[bytes]] = {}
+        for one in stored:
+            for name, sketch in one.sketches.items():
+                by_name.setdefault(name, []).append(sketch)
+        return cls(
+            add_tallies(one.tallies for one in stored),
+            {name: Sketch.merged_from(sketches) for name, sketches in by_name.items()},
+            Shelves.merged_from(one.shelves for one in stored),
+        )
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    tallies: dict[str, float]
+    sketches: dict[str, bytes]
+    shelves: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Stored)
+
+
+def add_tallies(many: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for one in many:
+        for name, value in one.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def cost_is_unknown(receipt: Receipt) -> bool:
+    """Money may have been spent and nobody knows how much. A request that reached no provider
+    and was not served cost nothing, whatever its receipt leaves open."""
+    return receipt.cost is None and (bool(receipt.attempts) or receipt.outcome == "served")
+
+
+def receipt_rollups(receipts: Iterable[Receipt]) -> dict[RollupKey, Rollup]:
+    """The roll-ups of new receipts, at most ``MOST_KEYS`` plus one a minute."""
+    groups: dict[RollupKey, list[Receipt]] = {}
+    for r in receipts:
+        key = RollupKey(int(r.at // 60), "route", r.release or "", r.route or "", r.journey or "")
+        group = groups.get(key)
+        if group is None:
+            groups[key] = group = []
+        group.append(r)
+    return {key: _of_receipts(group) for key, group in bounded(groups).items()}
+
+
+def bounded(groups: dict[RollupKey, list[Receipt]]) -> dict[RollupKey, list[Receipt]]:
+    """Fold the smallest groups beyond ``MOST_KEYS`` into one named ``(many)`` for each minute."""
+    if len(groups) <= MOST_KEYS:
+        return groups
+    ordered = sorted(groups, key=lambda key: len(groups[key]), reverse=True)
+    kept = {key: groups[key] for key in ordered[:MOST_KEYS]}
+    for key in ordered[MOST_KEYS:]:
+        folded = RollupKey(key.minute, key.scope, "", MANY, MANY)
+        kept[folded] = kept.get(folded, []) + groups[key]
+    return kept
+
+
+def _of_receipts(group: Sequence[Receipt]) -> Rollup:
+    stage_times = {
+        stage: np.array([r.stages.get(stage, np.nan) for r in group], dtype=np.float64)
+        for stage in STAGES
+    }
+    totals = np.array([r.total for r in group], dtype=np.float64)
+    first = [r.first_token for r in group if r.first_token is not None]
+    return build_rollup(_tally(group), totals, first, stage_times)
+
+
+def build_rollup(
+    tallies: Mapping[str, float],
+    totals: np.ndarray[tuple[int], np.dtype[np.float64]],
+    first_tokens: Sequence[float],
+    stages: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]],
+) -> Rollup:
+    """A roll-up of ``len(totals)`` things; a stage that one of them did not enter is NaN there."""
+    sketches = {TOTAL: Sketch.of(totals)}
+    if first_tokens:
+        sketches[FIRST_TOKEN] = Sketch.of(np.array(first_tokens, dtype=np.float64))
+    parts = {}
+    for name, times in stages.items():
+        entered = ~np.isnan(times)
+        if entered.any():
+            sketches[STAGE + name] = Sketch.of(times[entered])
+            parts[name] = np.nan_to_num(times).clip(0)
+    return Rollup(tallies, sketches, Shelves.of(totals, parts))
+
+
+def _tally(group: Sequence[Receipt]) -> dict[str, float]:
+    counted: dict[str, float] = {"requests": len(group)}
+    get = counted.get
+    prompt = completion = cached = reasoning = estimated = replayed = 0
+    cost, unknown = 0.0, 0
+    for r in group:
+        for name in (f"outcome.{r.outcome}", f"cache.{r.cache}", f"status.{r.status // 100}xx"):
+            counted[name] = get(name, 0) + 1
+        usage = r.usage
+        if usage is not None:
+            prompt += usage.prompt
+            completion += usage.completion
+            cached += usage.cached
+            reasoning += usage.reasoning
+            estimated += usage.estimated
+        if r.replayed is not None:
+            replayed += r.replayed.prompt + r.replayed.completion
+        if r.cost is not None:
+            cost += r.cost
+        elif cost_is_unknown(r):
+            unknown += 1
+    counted |= {
+        "tokens.prompt": prompt,
+        "tokens.completion": completion,
+        "tokens.cached": cached,
+        "tokens.reasoning": reasoning,
+        "tokens.replayed": replayed,
+        "usage.estimated": estimated,
+        "cost": cost,
+        "cost.unknown": unknown,
+    }
+    return counted
