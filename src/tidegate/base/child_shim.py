@@ -5,10 +5,12 @@ GID keeps the user) and imports nothing of this package: it must start in millis
 a user that may not read the package. Linux only does the dying (``prctl(2)``, PR_SET_PDEATHSIG).
 """
 
+import ctypes
 import os
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)  # loaded before a change of user hides the files
 ORPHANED = 121
 """Exit code of a child whose parent was gone before the kernel could be told about it."""
 
@@ -20,10 +22,7 @@ def die_with_parent(number: int) -> None:
     """
     if sys.platform != "linux":
         return
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+    if _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 

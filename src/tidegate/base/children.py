@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from tidegate.base.errors import RuntimeStateError
 LOG_BYTES = 8 * 1024 * 1024
 """A log that grows past this is moved to ``<name>.log.1``: at most twice as much is kept."""
 
-Probe = Callable[[], bool | Awaitable[bool]]
-"""Says whether a child answers. A plain function runs in a thread and may block for seconds."""
+Probe = Callable[[], bool]
+"""Says whether a child answers; runs in a thread and may block for seconds, bounded by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +118,9 @@ class Child:
         self.kill()
         return self._process.wait()
 
-    def wait_ready(self, answers: Callable[[], bool]) -> None:
-        """Block until ``answers`` says yes; RuntimeStateError with the log's end if it does not."""
-        while not answers():
+    def wait_ready(self) -> None:
+        """Block until the probe says yes; RuntimeStateError with the log's end if it does not."""
+        while self.spec.probe is not None and not self.spec.probe():
             code = self.poll()
             if code is not None or self.age() > self.spec.ready_within:
                 self.kill()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 import signal
@@ -179,15 +178,11 @@ class Supervised:
         return True
 
     async def _answers(self) -> bool:
-        probe = self.spec.probe
-        if probe is None:
+        if self.spec.probe is None:
             return True
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
-                if inspect.iscoroutinefunction(probe):
-                    return bool(await probe())
-                result = await asyncio.to_thread(probe)
-                return bool(await result if inspect.isawaitable(result) else result)
+                return await asyncio.to_thread(self.spec.probe)
         except (OSError, TimeoutError):
             return False
 

@@ -69,9 +69,7 @@ class ValkeyClient:
 
     def statistics(self) -> ValkeyStatistics:
         pending = len(self._protocol.pending) if self._protocol else 0
-        return ValkeyStatistics(
-            self.up, pending, self._commands, self._timeouts, self._reconnects
-        )
+        return ValkeyStatistics(self.up, pending, self._commands, self._timeouts, self._reconnects)
 
     def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send one command; the future carries its reply or ValkeyDown or hiredis.ReplyError."""

@@ -1,0 +1,83 @@
+"""A migrated database for the duration of a command, wherever PostgreSQL is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tidegate.base.children import Child, ChildSpec
+from tidegate.base.errors import RuntimeStateError, StoreError
+from tidegate.base.locks import LockHeld, file_lock
+from tidegate.base.runtime import STATE_FOLDER, read_runtime
+from tidegate.stores.migrate import migrate
+from tidegate.stores.postgres import ensure_database, postgres_place, postgres_spec
+from tidegate.stores.settings import read_store_settings
+
+_WAIT = 30.0
+"""Seconds a command waits for another one to give the embedded PostgreSQL back."""
+
+
+@contextmanager
+def database_for(app: Path) -> Iterator[str]:
+    """URL of the app's migrated database.
+
+    ``TIDEGATE_DATABASE_URL`` when it is set; else what ``tidegate up`` runs in the folder; else an
+    embedded PostgreSQL that is started now and stopped at the end.
+    """
+    url = read_store_settings().database_url or _running(app)
+    if url is not None:
+        migrate(url)
+        yield url
+        return
+    try:
+        with postgres_lock(app / STATE_FOLDER, give_up=lambda: _running(app) is not None):
+            if (url := _running(app)) is None:
+                with embedded_database(app / STATE_FOLDER) as url:
+                    yield url
+                return
+    except LockHeld as held:
+        if (url := _running(app)) is None:
+            raise StoreError(
+                "postgres_in_use",
+                f"process {held.pid} has used the app's PostgreSQL for {_WAIT:g} s",
+                cure="wait for that command to end, or stop it",
+            ) from None
+    yield url
+
+
+@contextmanager
+def postgres_lock(state: Path, *, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """The right to run the embedded PostgreSQL of ``state``; LockHeld after half a minute."""
+    with file_lock(state / "run" / "postgres.lock", wait=_WAIT, give_up=give_up):
+        yield
+
+
+@contextmanager
+def embedded_database(state: Path) -> Iterator[str]:
+    """Run the embedded PostgreSQL of ``state`` and give the URL of its migrated database."""
+    spec = postgres_spec(state)
+    with running(spec):
+        url = ensure_database(postgres_place(state))
+        migrate(url)
+        yield url
+
+
+@contextmanager
+def running(spec: ChildSpec) -> Iterator[Child]:
+    """Run an engine until the block ends, without supervision; it is ready inside the block."""
+    if spec.prepare is not None:
+        spec.prepare()
+    child = Child(spec)
+    try:
+        child.wait_ready()
+        yield child
+    finally:
+        child.stop()
+
+
+def _running(app: Path) -> str | None:
+    try:
+        return read_runtime(app).database_url
+    except RuntimeStateError:
+        return None
