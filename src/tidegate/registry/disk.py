@@ -1,0 +1,87 @@
+"""Files appear whole or not at all, one writer at a time, and a full disk is told in words."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from tidegate.base.errors import TidegateError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive ``flock`` on ``path``; ``waiting`` is called once when another holds it.
+
+    The kernel lets go when the process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting is not None:
+                waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, chunks: Iterable[bytes], part_folder: Path) -> None:
+    """Replace ``path`` by ``chunks`` through a part in ``part_folder`` (same file system)."""
+    part_folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_folder / f"{uuid4().hex}.part"
+    try:
+        with part.open("xb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_in_words(
+    raised: type[TidegateError], folder: Path, cure_denied: str = ""
+) -> Iterator[None]:
+    """Turn an OSError of the block into ``raised``: disk_full, not_writable or disk_failed."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        if error.errno in _FULL:
+            raise raised(
+                "disk_full",
+                f"no room to write {where}: {error.strerror}",
+                cure=f"make room on the disk of {folder} and run it again",
+            ) from error
+        if error.errno in _DENIED:
+            raise raised(
+                "not_writable",
+                f"cannot write {where}: {error.strerror}",
+                cure=cure_denied or f"give this user the right to write {folder}",
+            ) from error
+        raise raised(
+            "disk_failed",
+            f"{where}: {error.strerror or error}",
+            cure=f"check that {folder} is a folder on a healthy disk and run it again",
+        ) from error

@@ -1,0 +1,187 @@
+"""Spec to release: the same spec and the same file bytes give the same release, anywhere.
+
+Nothing here reads a clock, the environment, or a file other than through ``Files``. Layout,
+comments and key order of ``tidegate.yaml`` do not show in the result; what it says does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from pydantic import BaseModel
+
+from tidegate import spec as authored
+from tidegate.base.errors import ReleaseError
+from tidegate.base.money import Price
+from tidegate.release.files import Files, Pins
+from tidegate.release.values import (
+    Artifact,
+    Caps,
+    GatewaySettings,
+    Input,
+    Journey,
+    LedgerSettings,
+    Model,
+    OutputSchema,
+    Pinned,
+    PoolSettings,
+    Prompt,
+    Release,
+    Route,
+    Timeouts,
+    Tool,
+)
+from tidegate.spec import types
+
+LOCAL = "local"
+_SOURCES: tuple[Literal["wheel", "https", "file", "hf"], ...] = ("wheel", "https", "file", "hf")
+
+
+def build_release(spec: authored.Spec, files: Files) -> Release:
+    """Resolve ``spec`` to a release. Raises ReleaseError for a file that cannot be pinned."""
+    pins = Pins(files)
+    models = resolve_models(spec)
+    release = Release(
+        app=spec.app,
+        models=models,
+        prompts={name: _prompt(name, p, pins) for name, p in sorted(spec.prompts.items())},
+        tools={name: _tool(name, t, pins) for name, t in sorted(spec.tools.items())},
+        routes={name: _route(name, r, models, pins) for name, r in sorted(spec.routes.items())},
+        journeys={name: _journey(name, j) for name, j in sorted(spec.journeys.items())},
+        datasets={name: _dataset(d, pins) for name, d in sorted(spec.datasets.items())},
+        evals={name: _eval(e, spec) for name, e in sorted(spec.evals.items())},
+        environments={name: _plain(e) for name, e in sorted(spec.environments.items())},
+        train=_plain(spec.release),
+        gateway=GatewaySettings(
+            keys=spec.gateway.keys,
+            direct_models=spec.gateway.direct_models,
+            max_body_bytes=spec.gateway.max_body,
+        ),
+        ledger=LedgerSettings(
+            keep_receipts=spec.ledger.retention.receipts,
+            keep_content=spec.ledger.retention.content,
+            redact=spec.ledger.redact,
+        ),
+    )
+    return msgspec.structs.replace(release, files=dict(sorted(pins.pinned.items())))
+
+
+def resolve_models(spec: authored.Spec) -> dict[str, Model]:
+    """The models of ``spec``, resolved; needs no files."""
+    return {name: _model(name, model) for name, model in sorted(spec.models.items())}
+
+
+def _model(name: str, model: types.Model) -> Model:
+    local = model.provider == LOCAL
+    pool = model.pool or types.Pool()
+    settings = PoolSettings(context=pool.context, slots=pool.slots, threads=pool.threads)
+    return Model(
+        name=name,
+        kind=model.kind,
+        provider=model.provider,
+        upstream=model.name or name,
+        base_url=model.base_url,
+        keys=model.keys,
+        price=Price(
+            input=model.price.input,
+            output=model.price.output,
+            cached_input=model.price.cached_input,
+        ),
+        artifacts={role: _artifact(a) for role, a in sorted(model.files().items())},
+        pool=settings if local else None,
+    )
+
+
+def _artifact(artifact: types.Artifact) -> Artifact:
+    source = next(name for name in _SOURCES if getattr(artifact, name) is not None)
+    return Artifact(
+        source=source,
+        ref=getattr(artifact, source),
+        sha256=artifact.sha256,
+        member=artifact.member,
+        source_sha256=artifact.source_sha256,
+        licence=artifact.licence,
+    )
+
+
+def _prompt(name: str, prompt: types.Prompt, pins: Pins) -> Prompt:
+    file, text = pins.text(prompt.file)
+    inputs = {key: _input(value) for key, value in sorted(prompt.inputs.items())}
+    return Prompt(name=name, file=file, text=text, role=prompt.role, inputs=inputs)
+
+
+def _input(value: types.Input) -> Input:
+    return Input(
+        type=value.type,
+        choices=value.choices,
+        required=value.required and "default" not in value.model_fields_set,
+        default=value.default,
+    )
+
+
+def _tool(name: str, tool: types.Tool, pins: Pins) -> Tool:
+    file, schema = _json_schema(tool.schema_file, pins)
+    description = tool.description or str(schema.get("description") or "")
+    return Tool(name=name, file=file, description=description, parameters=schema, cost=tool.cost)
+
+
+def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) -> Route:
+    chain = tuple(dict.fromkeys((route.answering(), *route.fallback_models())))
+    for step in route.fallback:
+        if isinstance(step, types.Template):
+            pins.text(step.template)
+    output = None
+    if route.output is not None:
+        file, schema = _json_schema(route.output, pins)
+        output = OutputSchema(file=file, json_schema=schema)
+    return Route(
+        name=name,
+        kind=models[chain[0]].kind,
+        models=chain,
+        prompt=route.prompt,
+        tools=route.tools,
+        cache_ttl=route.cache.exact,
+        timeouts=Timeouts(
+            connect=route.timeouts.connect,
+            first_token=route.timeouts.first_token,
+            idle=route.timeouts.idle,
+            total=route.timeouts.total,
+        ),
+        caps=Caps(prompt_tokens=route.caps.prompt_tokens, output_tokens=route.caps.output_tokens),
+        output=output,
+        store_content=route.store.content,
+    )
+
+
+def _journey(name: str, journey: types.Journey) -> Journey:
+    slo = journey.slo.model_dump(exclude_none=True)
+    return Journey(name=name, routes=journey.routes, slo=slo)
+
+
+def _dataset(dataset: types.Dataset, pins: Pins) -> Pinned:
+    return pins.pin(dataset.file)
+
+
+def _eval(value: types.Eval, spec: authored.Spec) -> dict[str, Any]:
+    """The eval with its defaults, and with the cluster field of its data set."""
+    dataset = spec.datasets.get(value.dataset)
+    return {**_plain(value), "cluster": dataset.cluster if dataset else None}
+
+
+def _plain(value: BaseModel) -> dict[str, Any]:
+    """A part without resolved counterpart, as data: defaults filled in, times in seconds."""
+    plain: dict[str, Any] = msgspec.to_builtins(value.model_dump(by_alias=True))
+    return plain
+
+
+def _json_schema(path: str, pins: Pins) -> tuple[Pinned, dict[str, Any]]:
+    file, data = pins.read(path)
+    try:
+        return file, msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ReleaseError(
+            "file_not_schema",
+            f"{file.path} is not a JSON object with a JSON Schema: {error}",
+            cure="mend the file; tidegate check names the line",
+        ) from None

@@ -1,0 +1,168 @@
+"""What changed between two releases, in words. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from tidegate.base.durations import format_duration
+from tidegate.release.values import Pinned, Prompt, Release
+
+_SECTIONS = {
+    "models": "model",
+    "prompts": "prompt",
+    "tools": "tool",
+    "routes": "route",
+    "journeys": "journey",
+    "datasets": "data set",
+    "evals": "eval",
+    "environments": "environment",
+}
+"""Section of named things, and the word for one of them."""
+
+_SINGLE = ("gateway", "ledger", "train")
+_TIMES = {"cache_ttl", "connect", "first_token", "idle", "total", "keep_receipts", "keep_content"}
+_WORDS = {
+    "cache_ttl": "cache",
+    "artifacts": "artifact",
+    "file": "file",
+    "json_schema": "schema",
+    "store_content": "store content",
+    "train": "release",
+}
+_MOST = 60
+"""Longest value that is shown whole, in characters."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One change: of what (``route recommend``), and how (``cache 1h -> 10m``)."""
+
+    kind: Literal["added", "removed", "changed"]
+    what: str
+    how: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.how or self.kind}"
+
+
+def changes(a: Release, b: Release) -> tuple[Change, ...]:
+    """Everything that differs from ``a`` to ``b``, in the order of the spec's sections."""
+    found = [*_named("app", {"": a.app}, {"": b.app})]
+    for section, word in _SECTIONS.items():
+        found += _named(word, getattr(a, section), getattr(b, section))
+    for section in _SINGLE:
+        found += _fields(_WORDS.get(section, section), getattr(a, section), getattr(b, section))
+    told = _files_in_words(a) | _files_in_words(b)
+    files_a = {path: pin for path, pin in a.files.items() if path not in told}
+    files_b = {path: pin for path, pin in b.files.items() if path not in told}
+    found += _named("file", files_a, files_b)
+    return tuple(found)
+
+
+def _files_in_words(release: Release) -> set[str]:
+    """Files whose change is told where they are used."""
+    schemas = (route.output.file.path for route in release.routes.values() if route.output)
+    return {
+        *(prompt.file.path for prompt in release.prompts.values()),
+        *(tool.file.path for tool in release.tools.values()),
+        *(pin.path for pin in release.datasets.values()),
+        *schemas,
+    }
+
+
+def _named(word: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Change]:
+    for name in sorted(a.keys() | b.keys()):
+        what = f"{word} {name}".strip()
+        if name not in b:
+            yield Change(kind="removed", what=what)
+        elif name not in a:
+            yield Change(kind="added", what=what)
+        elif a[name] != b[name] or _order_differs(a[name], b[name]):
+            yield from _fields(what, a[name], b[name])
+
+
+def _fields(what: str, a: Any, b: Any) -> Iterator[Change]:
+    """The changes of one named thing, field by field."""
+    if isinstance(a, Prompt) and isinstance(b, Prompt) and a.text != b.text:
+        yield Change(kind="changed", what=what, how=text_change(a.text, b.text))
+        a, b = (msgspec.structs.replace(p, text="") for p in (a, b))
+    if isinstance(a, Pinned) and isinstance(b, Pinned):
+        yield from _pinned(what, a, b)
+        return
+    told = False
+    left, right = dict(_leaves(a, ())), dict(_leaves(b, ()))
+    for path in dict.fromkeys((*left, *right)):
+        if path in left and path in right and left[path] == right[path]:
+            continue
+        if path[-2:-1] == ("file",) and path[-1] != "path":
+            continue
+        told = True
+        old = _show(path, left[path]) if path in left else "none"
+        new = _show(path, right[path]) if path in right else "none"
+        yield Change(kind="changed", what=what, how=f"{_name(path)} {old} -> {new}".strip())
+    if not told and _order_differs(a, b):
+        yield Change(kind="changed", what=what, how="order of the schema's properties changed")
+    elif not told and left != right:
+        yield Change(kind="changed", what=what, how="layout of its file changed")
+
+
+def _pinned(what: str, a: Pinned, b: Pinned) -> Iterator[Change]:
+    if a.path != b.path:
+        yield Change(kind="changed", what=what, how=f"file {a.path} -> {b.path}")
+    if a.sha256 != b.sha256:
+        how = f"content {a.sha256[:8]}.. -> {b.sha256[:8]}.. ({b.size - a.size:+,} bytes)"
+        yield Change(kind="changed", what=what, how=how)
+
+
+def text_change(a: str, b: str) -> str:
+    """``text changed (12 lines, +3 -1)``: lines now, lines added, lines removed."""
+    marks = [line[:2] for line in difflib.ndiff(a.splitlines(), b.splitlines())]
+    added, removed = marks.count("+ "), marks.count("- ")
+    lines = len(b.splitlines())
+    if not added and not removed:
+        return "text changed (white space at line ends)"
+    return f"text changed ({lines} line{'s' * (lines != 1)}, +{added} -{removed})"
+
+
+def _leaves(value: Any, at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every scalar and list below ``value`` with its path."""
+    if isinstance(value, msgspec.Struct):
+        value = {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, (*at, str(name)))
+    elif value not in (None, {}):
+        yield at, value
+
+
+def _name(path: tuple[str, ...]) -> str:
+    return " ".join(_WORDS.get(step, step) for step in path)
+
+
+def _show(path: tuple[str, ...], value: Any) -> str:
+    last = path[-1] if path else ""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    rules: tuple[tuple[bool, Callable[[Any], str]], ...] = (
+        (last in _TIMES and number, format_duration),
+        (last.endswith("sha256"), lambda text: f"{text[:8]}.."),
+        (isinstance(value, list | tuple), lambda items: ", ".join(map(str, items)) or "none"),
+        (isinstance(value, bool), lambda flag: "on" if flag else "off"),
+    )
+    text = next((show(value) for holds, show in rules if holds), str(value))
+    return text if len(text) <= _MOST else f"{text[: _MOST - 2]}.."
+
+
+def _order_differs(a: Any, b: Any) -> bool:
+    """Whether equal trees differ in the order of keys."""
+    if isinstance(a, msgspec.Struct) and isinstance(b, msgspec.Struct):
+        names = a.__struct_fields__
+        return any(_order_differs(getattr(a, n), getattr(b, n)) for n in names)
+    if isinstance(a, dict) and isinstance(b, dict):
+        common = [key for key in a if key in b]
+        return common != [key for key in b if key in a] or any(
+            _order_differs(a[key], b[key]) for key in common
+        )
+    return False
