@@ -1,0 +1,58 @@
+"""Find the operator's door and the gateway: arguments, then variables, then the app folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tidegate.base.errors import RuntimeStateError
+from tidegate.sdk.rules import Origin, origin_of
+
+
+class Target(NamedTuple):
+    """Where spans go. ``gateway`` is None when its address is not known."""
+
+    operator_url: str
+    token: str | None
+    gateway: Origin | None
+
+
+class Sources(NamedTuple):
+    """What ``start`` was told; resolved again after a failure, so that a restarted
+    ``tidegate up`` is found without a restart of the app."""
+
+    app_or_endpoint: str | None
+    token: str | None
+    gateway_url: str | None
+
+    def resolve(self, env: Mapping[str, str] = os.environ) -> Target:
+        """The target; RuntimeStateError ``not_running`` or ``no_operator`` when there is none."""
+        given = self.app_or_endpoint or env.get("TIDEGATE_OPERATOR_URL") or "."
+        gateway_url = self.gateway_url or env.get("TIDEGATE_GATEWAY_URL")
+        token = self.token or env.get("TIDEGATE_OPERATOR_TOKEN")
+        if given.startswith(("http://", "https://")):
+            if origin_of(given) is None:
+                raise RuntimeStateError(
+                    "no_operator",
+                    f"{given!r} is not an address",
+                    cure="give http://HOST:PORT of the operator's door",
+                )
+            return Target(
+                given.rstrip("/").removesuffix("/v1/traces"),
+                token,
+                origin_of(gateway_url) if gateway_url else None,
+            )
+        return self._from_folder(Path(given), token, gateway_url)
+
+    def _from_folder(self, app: Path, token: str | None, gateway_url: str | None) -> Target:
+        # Imported here: an app that is told its endpoint does not pay for psutil.
+        from tidegate.base.runtime import read_runtime
+
+        runtime = read_runtime(app.parent if app.is_file() else app)
+        return Target(
+            runtime.operator_url,
+            token or runtime.operator_token,
+            origin_of(gateway_url or runtime.gateway_url),
+        )
