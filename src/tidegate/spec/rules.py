@@ -1,0 +1,267 @@
+"""What must hold between the parts of a spec: names that exist, kinds that fit, no circles.
+
+Pure: everything is decided from the spec and the names that were written. What must hold inside
+the files that it names stands in ``contents``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from tidegate.spec.files import Files, uses
+from tidegate.spec.mistakes import Finding, Path, nearest, one_of
+from tidegate.spec.model_types import Artifact, Model
+from tidegate.spec.route_types import ModelChoice, Route
+from tidegate.spec.types import Spec
+
+Names = Mapping[str, frozenset[str]]
+"""Section to every name written in it, also of entries that are otherwise wrong."""
+
+_ADDRESS = re.compile(r"(https?://|\$\{)\S+")
+
+
+def findings(spec: Spec, names: Names) -> Iterator[Finding]:
+    """Every broken rule, in the order of the sections."""
+    for rule in RULES:
+        yield from rule(spec, names)
+
+
+def missing_files(spec: Spec, files: Files) -> Iterator[Finding]:
+    """A finding for each place that names a file which cannot be used."""
+    for use in uses(spec):
+        if error := files.missing.get(use.path):
+            yield Finding(path=use.place, message=error.message, nearest=error.nearest)
+
+
+def _unknown(path: Path, what: str, name: str, valid: frozenset[str]) -> Finding:
+    return Finding(
+        path=path,
+        message=f"there is no {what} {name}",
+        expected=one_of(valid) or f"a {what}; none is defined",
+        nearest=nearest(name, valid),
+    )
+
+
+def _models(spec: Spec, _: Names) -> Iterator[Finding]:
+    for name, model in spec.models.items():
+        at: Path = ("models", name)
+        yield from _local(at, model) if model.provider == "local" else _remote(at, model)
+        if model.artifact and "weights" in model.artifacts:
+            message = "artifact and artifacts.weights both name the weights"
+            yield Finding(path=(*at, "artifact"), message=message, at_key=True, expected="one")
+        if model.artifact:
+            yield from _artifact((*at, "artifact"), model.artifact)
+        for role, artifact in model.artifacts.items():
+            yield from _artifact((*at, "artifacts", role), artifact)
+
+
+def _local(at: Path, model: Model) -> Iterator[Finding]:
+    if "weights" not in model.files():
+        yield Finding(path=at, message="a local model has no weights", expected="key artifact")
+    for key in ("base_url", "keys"):
+        if getattr(model, key) is not None:
+            message = f"{key} is not used by a local model"
+            yield Finding(path=(*at, key), message=message, expected="no such key", at_key=True)
+
+
+def _remote(at: Path, model: Model) -> Iterator[Finding]:
+    if model.name is None:
+        yield Finding(
+            path=at,
+            message="key name is missing",
+            expected="name: the model's name at the provider, a pinned snapshot",
+        )
+    if model.base_url is None and model.provider == "openai":
+        yield Finding(path=at, message="key base_url is missing", expected="base_url: an address")
+    if model.base_url and not _ADDRESS.fullmatch(model.base_url):
+        yield Finding(
+            path=(*at, "base_url"),
+            message=f"{model.base_url!r} is not an address",
+            expected="http://host/v1, https://host/v1 or ${VARIABLE}",
+        )
+    for key in ("artifact", "artifacts", "pool"):
+        if key in model.model_fields_set:
+            message = f"{key} is only used by a local model"
+            yield Finding(path=(*at, key), message=message, expected="provider: local", at_key=True)
+
+
+def _artifact(at: Path, artifact: Artifact) -> Iterator[Finding]:
+    sources = [key for key in ("wheel", "https", "file", "hf") if getattr(artifact, key)]
+    if len(sources) != 1:
+        what = f"{' and '.join(sources)} are named" if sources else "no source is named"
+        yield Finding(path=at, message=what, expected="exactly one of: file, hf, https, wheel")
+        return
+    needs_member = sources[0] in ("wheel", "hf")
+    if needs_member and artifact.member is None:
+        yield Finding(path=at, message="key member is missing", expected="member: which file")
+    if not needs_member and artifact.member is not None:
+        message = f"member is not used with {sources[0]}"
+        yield Finding(path=(*at, "member"), message=message, expected="no such key", at_key=True)
+    if sources[0] != "wheel" and artifact.source_sha256 is not None:
+        message = f"source_sha256 is not used with {sources[0]}"
+        yield Finding(
+            path=(*at, "source_sha256"), message=message, expected="no such key", at_key=True
+        )
+
+
+def _inputs(spec: Spec, _: Names) -> Iterator[Finding]:
+    for name, prompt in spec.prompts.items():
+        for key, declared in prompt.inputs.items():
+            at: Path = ("prompts", name, "inputs", key)
+            if declared.choices and declared.type != "string":
+                message = f"choices are for strings, not for {declared.type}"
+                yield Finding(path=at, message=message, expected="type: string")
+            if "default" in declared.model_fields_set and not _fits(
+                declared.default, declared.type, declared.choices
+            ):
+                yield Finding(
+                    path=(*at, "default"),
+                    message=f"the default {declared.default!r} is not a valid {key}",
+                    expected=one_of(declared.choices) or declared.type,
+                )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+def _fits(value: object, kind: str, choices: tuple[str, ...]) -> bool:
+    if isinstance(value, bool) and kind != "boolean":
+        return False
+    return isinstance(value, _TYPES[kind]) and (not choices or value in choices)
+
+
+def _route_models(at: Path, route: Route) -> Iterator[tuple[Path, str]]:
+    if isinstance(route.models, ModelChoice):
+        yield (*at, "models", "small"), route.models.small
+        yield (*at, "models", "large"), route.models.large
+    else:
+        yield (*at, "models"), route.models
+    for index, step in enumerate(route.fallback):
+        if isinstance(step, str):
+            yield (*at, "fallback", index), step
+
+
+def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
+    for name, route in spec.routes.items():
+        at: Path = ("routes", name)
+        for place, model in _route_models(at, route):
+            if model not in names["models"]:
+                yield _unknown(place, "model", model, names["models"])
+        if route.prompt and route.prompt not in names["prompts"]:
+            yield _unknown((*at, "prompt"), "prompt", route.prompt, names["prompts"])
+        for index, tool in enumerate(route.tools):
+            if tool not in names["tools"]:
+                yield _unknown((*at, "tools", index), "tool", tool, names["tools"])
+        yield from _kinds(spec, at, route)
+        yield from _times(at, route)
+
+
+def _kinds(spec: Spec, at: Path, route: Route) -> Iterator[Finding]:
+    answering = spec.models.get(route.answering())
+    if answering is None:
+        return
+    for place, name in _route_models(at, route):
+        other = spec.models.get(name)
+        if other is not None and other.kind != answering.kind:
+            yield Finding(
+                path=place,
+                message=f"model {name} is for {other.kind}, this route for {answering.kind}",
+                expected=f"a model of kind {answering.kind}",
+            )
+    if answering.kind == "embeddings":
+        for key in ("prompt", "tools", "output", "guard"):
+            if getattr(route, key):
+                message = f"{key} is not used by an embeddings route"
+                yield Finding(path=(*at, key), message=message, expected="no such key", at_key=True)
+
+
+def _times(at: Path, route: Route) -> Iterator[Finding]:
+    times = route.timeouts
+    for key in sorted(times.model_fields_set):
+        if getattr(times, key) <= 0:
+            message = f"timeout {key} is 0"
+            yield Finding(path=(*at, "timeouts", key), message=message, expected="more than 0s")
+        elif key != "total" and getattr(times, key) > times.total:
+            yield Finding(
+                path=(*at, "timeouts", key),
+                message=f"timeout {key} is longer than total, so it never ends anything",
+                expected="at most total",
+            )
+
+
+def _journeys(spec: Spec, names: Names) -> Iterator[Finding]:
+    for name, journey in spec.journeys.items():
+        for index, route in enumerate(journey.routes):
+            if route not in names["routes"]:
+                at: Path = ("journeys", name, "routes", index)
+                yield _unknown(at, "route", route, names["routes"])
+
+
+def _evals(spec: Spec, names: Names) -> Iterator[Finding]:
+    for name, one in spec.evals.items():
+        if one.dataset not in names["datasets"]:
+            yield _unknown(("evals", name, "dataset"), "data set", one.dataset, names["datasets"])
+        if one.route and one.route not in names["routes"]:
+            yield _unknown(("evals", name, "route"), "route", one.route, names["routes"])
+        needed = {"zero_failure": "rate", "threshold": "rate", "noninferiority": "margin"}
+        key = needed.get(one.gate.test) if one.gate else None
+        if one.gate and key and getattr(one.gate, key) is None:
+            message = f"a {one.gate.test} gate has no {key}"
+            yield Finding(path=("evals", name, "gate"), message=message, expected=f"key {key}")
+
+
+def _train(spec: Spec, _: Names) -> Iterator[Finding]:
+    canary = spec.release.canary
+    if canary and list(canary.steps) != sorted(set(canary.steps)):
+        at: Path = ("release", "canary", "steps")
+        yield Finding(path=at, message="the steps do not grow", expected="growing shares")
+    if len(set(spec.release.stages)) != len(spec.release.stages):
+        yield Finding(
+            path=("release", "stages"), message="a stage stands twice", expected="each stage once"
+        )
+
+
+def _environments(spec: Spec, names: Names) -> Iterator[Finding]:
+    known = names["environments"]
+    for name, environment in spec.environments.items():
+        at: Path = ("environments", name, "from")
+        if environment.source is None:
+            continue
+        if environment.source not in known:
+            yield _unknown(at, "environment", environment.source, known)
+        elif circle := _circle(spec, name):
+            yield Finding(
+                path=at,
+                message=f"the environments come from each other in a circle: {circle}",
+                expected="a chain with a start",
+            )
+
+
+def _circle(spec: Spec, start: str) -> str | None:
+    walked = [start]
+    while (at := spec.environments.get(walked[-1])) and at.source:
+        if at.source == start:
+            return " -> ".join((*walked, start))
+        if at.source in walked:
+            return None
+        walked.append(at.source)
+    return None
+
+
+RULES: tuple[Callable[[Spec, Names], Iterator[Finding]], ...] = (
+    _models,
+    _inputs,
+    _routes,
+    _journeys,
+    _evals,
+    _train,
+    _environments,
+)
