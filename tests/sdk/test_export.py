@@ -70,8 +70,7 @@ def test_a_door_that_opens_later_gets_the_spans_and_one_warning_was_given(
         make_journeys(1)
         time.sleep(0.2)
         door = open_door(port)
-        make_journeys(1)
-        eventually(lambda: len(door.spans) == 5)
+        eventually(lambda: len(door.spans) == 4)  # although the app is idle now
     levels = [record.levelname for record in caplog.records]
     assert levels == ["WARNING", "INFO"]
     assert "is away" in caplog.messages[0]
@@ -82,8 +81,7 @@ def test_a_wrong_token_is_one_warning(door: Door, caplog: pytest.LogCaptureFixtu
     sdk.start(door.url, token="wrong", gateway_url="http://127.0.0.1:1")
     make_journeys(3)
     eventually(lambda: door.refused)
-    make_journeys(3)
-    eventually(lambda: door.refused > 1)
+    eventually(lambda: door.refused > 2)
     sdk.shutdown()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "does not know the token" in caplog.text
@@ -154,20 +152,16 @@ def test_a_restart_of_tidegate_up_on_another_port_needs_no_restart_of_the_app(
 
     first = open_door()
     write_app(tmp_path, first.url, "right", "http://127.0.0.1:4444")
-    time.sleep(0.1)
-    make_journeys(1)
-    eventually(lambda: len(first.spans) == 2)
+    eventually(lambda: len(first.spans) == 1)
     with journey("now"):
         assert sdk.trace_headers("http://localhost:4444/v1")
-    eventually(lambda: len(first.spans) == 3)
+    eventually(lambda: len(first.spans) == 2)
 
     first.token = "changed"  # the first door does not know us any more
     second = open_door()
     write_app(tmp_path, second.url, "right", "http://127.0.0.1:5555")
     make_journeys(1)
-    time.sleep(0.15)
-    make_journeys(1)
-    eventually(lambda: len(second.spans) == 2)
+    eventually(lambda: len(second.spans) == 1)
     with journey("now"):
         assert sdk.trace_headers("http://localhost:5555/v1")
         assert not sdk.trace_headers("http://localhost:4444/v1")

@@ -53,6 +53,7 @@ class OtlpExporter(SpanExporter):
         self._sent = 0
         self._dropped = 0
         self._closed = False
+        self._retry: threading.Timer | None = None
         self._lock = threading.Lock()
 
     def statistics(self) -> ExportStatistics:
@@ -64,6 +65,8 @@ class OtlpExporter(SpanExporter):
             self._waiting.extend(spans)
             if time.monotonic() < self._not_before and not self._closed:
                 return SpanExportResult.FAILURE
+            if self._retry is not None:
+                self._retry.cancel()
             return self._send_waiting()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
@@ -73,6 +76,8 @@ class OtlpExporter(SpanExporter):
     def close_soon(self) -> None:
         """The next export is the last: try it even in a pause."""
         self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
 
     def shutdown(self) -> None:
         with self._lock:
@@ -122,8 +127,14 @@ class OtlpExporter(SpanExporter):
 
     def _failed(self, why: str) -> None:
         self._failures += 1
-        self._not_before = time.monotonic() + pause_after(self._failures)
+        pause = pause_after(self._failures)
+        self._not_before = time.monotonic() + pause
         self._target = None
+        if self._waiting and not self._closed:
+            # An app that goes idle brings no further batch that would try again.
+            self._retry = threading.Timer(pause, self.force_flush)
+            self._retry.daemon = True
+            self._retry.start()
         if not self._warned:
             self._warned = True
             log.warning(
