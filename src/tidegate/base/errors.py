@@ -5,6 +5,7 @@
     ├── SpecError          tidegate.yaml does not say what it must      exit 1
     ├── ReleaseError       a release cannot be built, found or read     exit 1
     ├── ArtifactError      a model or data artifact cannot be had       exit 1
+    ├── SecretError        a provider's key cannot be had               exit 1
     ├── StoreError         PostgreSQL or Valkey is not usable           exit 1
     ├── PoolError          a local model server does not run            exit 1
     ├── RuntimeStateError  the folder is in use, or nothing runs        exit 1
@@ -69,6 +70,10 @@ class ReleaseError(TidegateError):
 
 class ArtifactError(TidegateError):
     """A model or data artifact cannot be had, or is not what was pinned."""
+
+
+class SecretError(TidegateError):
+    """A provider's key cannot be had; the message never holds a key."""
 
 
 class StoreError(TidegateError):
