@@ -56,12 +56,15 @@ class Supervised:
     @property
     def state(self) -> ChildState:
         pid = self._child.pid if self._child is not None and self._child.poll() is None else None
+        phase, sentence = self._phase, self._sentence
+        if phase == "ready" and pid is None:  # it ended a moment ago; the watch sees it next
+            phase, sentence = "waiting", "ended"
         return ChildState(
             name=self.spec.name,
-            phase=self._phase,
+            phase=phase,
             pid=pid,
             restarts=self._restarts,
-            sentence=self._sentence,
+            sentence=sentence,
         )
 
     async def ready(self) -> None:

@@ -1,0 +1,122 @@
+"""``tidegate keys``: make, list and revoke the keys that the gateway lets in."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import msgspec
+import psycopg
+
+from tidegate.base.durations import parse_duration
+from tidegate.base.errors import UsageError
+from tidegate.stores.open import database_for
+from tidegate.switches.keys import Key, create_key, list_keys, revoke_key
+
+_APP = click.argument("app", default=".", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(
+    epilog="\b\nExamples:\n"
+    "  tidegate keys create --name web --tenant acme --expires 90d\n"
+    "  tidegate keys revoke --key web"
+)
+def command() -> None:
+    """Create, list and revoke gateway keys.
+
+    Works while `tidegate up` runs (a change reaches the gateway within a second) and while it
+    does not.
+    """
+
+
+@command.command()
+@_APP
+@click.option("--name", required=True, help="Who will use it; shown in lists, never sent.")
+@click.option("--tenant", help="Recorded on every receipt of this key; separates caches.")
+@click.option("--expires", help="How long it is good: 90d, 12h. Without: until it is revoked.")
+@_JSON
+def create(app: Path, name: str, tenant: str | None, expires: str | None, as_json: bool) -> None:
+    """Make a key and show its token: this once and never again."""
+    ends = _end_of(expires)
+    with database_for(_folder(app)) as url, psycopg.connect(url) as connection:
+        made = create_key(connection, name=name, tenant=tenant, expires_at=ends)
+    if as_json:
+        click.echo(json.dumps({**msgspec.to_builtins(made.key), "token": made.token}))
+        return
+    click.echo(made.token)
+    if sys.stdout.isatty():
+        click.echo("Keep it now: only its hash is stored, it is not shown again.", err=True)
+
+
+@command.command(name="list")
+@_APP
+@_JSON
+def list_(app: Path, as_json: bool) -> None:
+    """List the keys, revoked ones included; never a token."""
+    with database_for(_folder(app)) as url, psycopg.connect(url) as connection:
+        keys = list_keys(connection)
+    if as_json:
+        click.echo(json.dumps({"keys": msgspec.to_builtins(keys)}))
+    elif not keys:
+        click.echo("no keys; make one: tidegate keys create --name web")
+    else:
+        _print_table(keys)
+
+
+@command.command()
+@_APP
+@click.option("--key", "which", help="Id of the key, or its name when only one active key has it.")
+@click.option("--name", help="The same, by name.")
+@_JSON
+def revoke(app: Path, which: str | None, name: str | None, as_json: bool) -> None:
+    """Revoke a key: gateways refuse it within a second."""
+    if (wanted := which or name) is None:
+        raise UsageError(
+            "key_not_named", "which key?", cure="add --key ID or --name NAME (see keys list)"
+        )
+    with database_for(_folder(app)) as url, psycopg.connect(url) as connection:
+        key = revoke_key(connection, wanted)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(key)))
+    else:
+        click.echo(f"revoked {key.name} ({key.id})")
+
+
+def _folder(app: Path) -> Path:
+    """The app's folder, given that or its tidegate.yaml."""
+    folder = app.parent if app.name == "tidegate.yaml" else app
+    if not (folder / "tidegate.yaml").is_file():
+        raise UsageError(
+            "no_app",
+            f"there is no tidegate.yaml in {folder.resolve()}",
+            cure="name the app's folder, or make an app: tidegate init",
+        )
+    return folder.resolve()
+
+
+def _end_of(expires: str | None) -> datetime | None:
+    if expires is None:
+        return None
+    try:
+        seconds = parse_duration(expires)
+    except ValueError as error:
+        raise UsageError("expires_invalid", f"--expires {error}", cure="write 90d or 12h") from None
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def _print_table(keys: tuple[Key, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("id", "name", "tenant", "status", "created", "expires"):
+        table.add_column(title)
+    for key in keys:
+        end = key.expires_at.strftime("%Y-%m-%d %H:%M") if key.expires_at else "never"
+        created = key.created_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(key.id, key.name, key.tenant or "", key.status, created, end)
+    Console(soft_wrap=True).print(table)

@@ -1,0 +1,175 @@
+"""Gateway keys in PostgreSQL: made once and shown once, listed, revoked, read as one snapshot."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+import psycopg
+
+from tidegate.base.errors import StoreError
+from tidegate.switches.rules import KeyRecord, KeySnapshot, token_hash
+
+CHANNEL = "tidegate_switches"
+"""NOTIFY channel of every switch; the payload is the new version."""
+
+KeyStatus = Literal["active", "revoked", "expired"]
+SNAPSHOT_QUERY = """
+SELECT v.version, k.id, k.name, k.tenant, k.hash, extract(epoch FROM k.expires_at)::float8,
+       k.revoked_at IS NOT NULL
+FROM switches_version v LEFT JOIN keys k ON true ORDER BY k.created_at, k.id
+"""
+VERSION_QUERY = "SELECT version FROM switches_version"
+SnapshotRow = tuple[int, str | None, str, str | None, bytes, float | None, bool]
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One key as people see it. Times are ISO 8601 in UTC."""
+
+    id: str
+    name: str
+    tenant: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    status: KeyStatus
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key at the only moment its token is known."""
+
+    key: Key
+    token: str
+
+    def __repr__(self) -> str:
+        return f"NewKey({self.key.id})"
+
+
+def make_token(entropy: Callable[[int], bytes] = os.urandom) -> tuple[str, str]:
+    """(id, token): ``tg-<12 hex digits of id>-<43 characters, 256 random bits>``."""
+    key_id = entropy(6).hex()
+    secret = base64.urlsafe_b64encode(entropy(32)).rstrip(b"=").decode()
+    return key_id, f"tg-{key_id}-{secret}"
+
+
+def create_key(
+    connection: psycopg.Connection,
+    *,
+    name: str,
+    tenant: str | None = None,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Make a key. Every gateway knows it within a second."""
+    key_id, token = make_token()
+    with connection.transaction():
+        version = _raise_version(connection)
+        connection.execute(
+            "INSERT INTO keys (id, name, tenant, hash, expires_at, version)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            (key_id, name, tenant, token_hash(token), expires_at, version),
+        )
+    return NewKey(key=_one(connection, key_id), token=token)
+
+
+def list_keys(connection: psycopg.Connection) -> tuple[Key, ...]:
+    """Every key, revoked ones included, the oldest first."""
+    rows = connection.execute(
+        "SELECT id, name, tenant, created_at, expires_at, revoked_at FROM keys"
+        " ORDER BY created_at, id"
+    )
+    return tuple(_key(row) for row in rows)
+
+
+def revoke_key(connection: psycopg.Connection, which: str) -> Key:
+    """Revoke the key with the id ``which``, or the one active key with that name.
+
+    Revoking twice changes nothing. StoreError ``key_unknown`` or ``key_ambiguous``.
+    """
+    key = _chosen(list_keys(connection), which)
+    if key.revoked_at is None:
+        with connection.transaction():
+            version = _raise_version(connection)
+            connection.execute(
+                "UPDATE keys SET revoked_at = now(), version = %s"
+                " WHERE id = %s AND revoked_at IS NULL",
+                (version, key.id),
+            )
+    return _one(connection, key.id)
+
+
+def snapshot(connection: psycopg.Connection) -> KeySnapshot:
+    """Every key at one version, read in one statement."""
+    return snapshot_of(connection.execute(SNAPSHOT_QUERY).fetchall())
+
+
+def snapshot_of(rows: list[SnapshotRow]) -> KeySnapshot:
+    """The value of the rows of ``SNAPSHOT_QUERY``."""
+    records = tuple(
+        KeyRecord(
+            id=key_id, name=name, tenant=tenant, hash=bytes(digest), expires_at=end, revoked=revoked
+        )
+        for _, key_id, name, tenant, digest, end, revoked in rows
+        if key_id is not None
+    )
+    return KeySnapshot(version=rows[0][0] if rows else 0, records=records)
+
+
+def _raise_version(connection: psycopg.Connection) -> int:
+    """Take the next switch version and tell the watchers when this transaction commits."""
+    row = connection.execute(
+        "UPDATE switches_version SET version = version + 1 RETURNING version"
+    ).fetchone()
+    if row is None:
+        raise StoreError(
+            "switches_version_missing",
+            "the table switches_version has lost its row",
+            cure="restore the database from a backup",
+        )
+    version = int(row[0])
+    connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(version)))
+    return version
+
+
+def _one(connection: psycopg.Connection, key_id: str) -> Key:
+    return next(key for key in list_keys(connection) if key.id == key_id)
+
+
+def _key(row: tuple[str, str, str | None, datetime, datetime | None, datetime | None]) -> Key:
+    key_id, name, tenant, created_at, expires_at, revoked_at = row
+    status: KeyStatus = "active"
+    if revoked_at is not None:
+        status = "revoked"
+    elif expires_at is not None and expires_at <= datetime.now(UTC):
+        status = "expired"
+    return Key(
+        id=key_id,
+        name=name,
+        tenant=tenant,
+        created_at=created_at.astimezone(UTC),
+        expires_at=expires_at and expires_at.astimezone(UTC),
+        revoked_at=revoked_at and revoked_at.astimezone(UTC),
+        status=status,
+    )
+
+
+def _chosen(keys: tuple[Key, ...], which: str) -> Key:
+    if exact := [key for key in keys if key.id == which]:
+        return exact[0]
+    named = [key for key in keys if key.name == which and key.revoked_at is None]
+    if not named:
+        raise StoreError(
+            "key_unknown",
+            f"no key has the id {which!r}, and no key that is not revoked has that name",
+            cure="see the ids: tidegate keys list",
+        )
+    if len(named) > 1:
+        raise StoreError(
+            "key_ambiguous",
+            f"{len(named)} keys have the name {which!r}: {', '.join(key.id for key in named)}",
+            cure="name one by its id",
+        )
+    return named[0]
