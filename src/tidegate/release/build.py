@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tidegate import spec as authored
 from tidegate.base.errors import ReleaseError
 from tidegate.base.money import Price
+from tidegate.release.encoding import decode_release, encode_release
 from tidegate.release.files import Files, Pins
 from tidegate.release.values import (
     Artifact,
@@ -64,7 +65,9 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
             redact=spec.ledger.redact,
         ),
     )
-    return msgspec.structs.replace(release, files=dict(sorted(pins.pinned.items())))
+    release = msgspec.structs.replace(release, files=pins.pinned)
+    # Through its encoding, so that the value is equal to the one that will be loaded.
+    return decode_release(encode_release(release))
 
 
 def resolve_models(spec: authored.Spec) -> dict[str, Model]:

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidegate.base.durations import format_duration
 from tidegate.release.values import Pinned, Prompt, Release
+from tidegate.spec.scalars import duration_text
 
 _SECTIONS = {
     "models": "model",
@@ -86,13 +86,14 @@ def _named(word: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Change]:
 
 def _fields(what: str, a: Any, b: Any) -> Iterator[Change]:
     """The changes of one named thing, field by field."""
+    told = False
     if isinstance(a, Prompt) and isinstance(b, Prompt) and a.text != b.text:
+        told = True
         yield Change(kind="changed", what=what, how=text_change(a.text, b.text))
         a, b = (msgspec.structs.replace(p, text="") for p in (a, b))
     if isinstance(a, Pinned) and isinstance(b, Pinned):
         yield from _pinned(what, a, b)
         return
-    told = False
     left, right = dict(_leaves(a, ())), dict(_leaves(b, ()))
     for path in dict.fromkeys((*left, *right)):
         if path in left and path in right and left[path] == right[path]:
@@ -146,7 +147,7 @@ def _show(path: tuple[str, ...], value: Any) -> str:
     last = path[-1] if path else ""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     rules: tuple[tuple[bool, Callable[[Any], str]], ...] = (
-        (last in _TIMES and number, format_duration),
+        (last in _TIMES and number, duration_text),
         (last.endswith("sha256"), lambda text: f"{text[:8]}.."),
         (isinstance(value, list | tuple), lambda items: ", ".join(map(str, items)) or "none"),
         (isinstance(value, bool), lambda flag: "on" if flag else "off"),

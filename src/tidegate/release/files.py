@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -20,12 +20,17 @@ class Files(Protocol):
 
 
 class AppFiles:
-    """The files below ``folder``. Errors: file_missing, file_outside, file_unreadable."""
+    """The files below ``folder``; ``read`` holds the bytes of those that were read before, so that
+    what was checked is what is built. Errors: file_missing, file_outside, file_unreadable."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read: Mapping[str, bytes] | None = None) -> None:
         self.folder = folder.resolve()
+        self._read = {PurePosixPath(path).as_posix(): data for path, data in (read or {}).items()}
 
     def open(self, path: str) -> Iterator[bytes]:
+        if path in self._read:
+            yield self._read[path]
+            return
         real = (self.folder / path).resolve()
         if not real.is_relative_to(self.folder):
             raise ReleaseError(
