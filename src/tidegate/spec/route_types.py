@@ -24,13 +24,25 @@ class Input(Part):
     """Value used when a request does not carry it; makes the input optional."""
 
 
+def _name(value: object, expected: str) -> object:
+    if isinstance(value, (str, Part)):
+        return value
+    raise ValueError(f"{value!r} names no model; {expected}")
+
+
+def _mapping(value: object, expected: str) -> object:
+    if isinstance(value, (dict, Part)):
+        return value
+    raise ValueError(f"{value!r} is no declaration; {expected}")
+
+
 def _input(value: object) -> object:
     """The two short forms in the long one: a type's name, a list of allowed strings."""
     if isinstance(value, str):
         return {"type": value}
     if isinstance(value, list):
         return {"type": "string", "choices": value}
-    return value
+    return _mapping(value, "a type, a list of allowed strings, or a mapping")
 
 
 class Prompt(Part):
@@ -93,7 +105,7 @@ def _fallback(value: object) -> object:
         return Stale.model_validate(value)
     if isinstance(value, dict):
         return Template.model_validate(value)
-    return value
+    return _name(value, "a model's name, {stale: 24h} or {template: file}")
 
 
 Fallback = Annotated[
@@ -159,7 +171,9 @@ class Store(Part):
 
 
 def _models(value: object) -> object:
-    return ModelChoice.model_validate(value) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return ModelChoice.model_validate(value)
+    return _name(value, "a model's name, or a mapping with small and large")
 
 
 class Route(Part):

@@ -45,15 +45,22 @@ def check_types(plain: dict[str, object], authored: Mapping[Path, str]) -> list[
     try:
         Spec.model_validate(plain)
     except ValidationError as error:
-        found: dict[tuple[Path, bool], Finding] = {}
-        for details in error.errors(include_url=False):
-            finding = _finding(details, plain, authored)
-            missing = finding.message.startswith("key ") and not finding.at_key
-            found.setdefault((finding.path, missing), finding)
-            if missing:
-                found[(finding.path, missing)] = _joined(found[(finding.path, missing)], finding)
-        return list(found.values())
-    return []
+        errors = error.errors(include_url=False)
+    else:
+        return []
+    found: dict[Path, Finding] = {}
+    missing: dict[Path, list[str]] = {}
+    for details in errors:
+        path = _located(details["loc"], plain)
+        if details["type"] == "missing":
+            missing.setdefault(path, []).append(str(details["loc"][-1]))
+        else:
+            found.setdefault(path, _finding(details, path, authored))
+    misspelt = {(*one.path[:-1], one.nearest) for one in found.values() if one.nearest}
+    for path, keys in missing.items():
+        if left := [key for key in keys if (*path, key) not in misspelt]:
+            found.setdefault(path, _missing(path, left))
+    return list(found.values())
 
 
 def sound_part(plain: dict[str, object], wrong: set[Path]) -> Spec | None:
@@ -67,7 +74,7 @@ def sound_part(plain: dict[str, object], wrong: set[Path]) -> Spec | None:
         try:
             return Spec.model_validate(rest)
         except ValidationError as error:
-            wrong = {_located(details["loc"], rest)[0] for details in error.errors()}
+            wrong = {_located(details["loc"], rest) for details in error.errors()}
             if () in wrong:
                 return None
     return None
@@ -91,17 +98,15 @@ def _remove(rest: dict[str, object], path: Path) -> None:
         holder.pop(path[-1], None)
 
 
-def _located(loc: tuple[str | int, ...], plain: object) -> tuple[Path, bool]:
-    """The path of an error in the tree (names of alternatives skipped), and whether its last step
-    stands there."""
+def _located(loc: tuple[str | int, ...], plain: object) -> Path:
+    """The path of an error in the tree; steps that do not stand in it (names of alternatives, keys
+    of the long form of a short form, missing keys) are skipped."""
     path: list[str | int] = []
-    stands = True
     for step in loc:
-        stands = _has(plain, step)
-        if stands:
+        if _has(plain, step):
             plain = plain[step]  # type: ignore[index]
             path.append(step)
-    return tuple(path), stands
+    return tuple(path)
 
 
 def _has(holder: object, step: str | int) -> bool:
@@ -110,38 +115,28 @@ def _has(holder: object, step: str | int) -> bool:
     return isinstance(holder, list) and isinstance(step, int) and step < len(holder)
 
 
-def _finding(details: Details, plain: object, authored: Mapping[Path, str]) -> Finding:
-    kind, loc = str(details["type"]), details["loc"]
-    path, _ = _located(loc, plain)
-    if kind == "missing":
-        # The long form of a short form may hold keys that the tree does not
-        return Finding(path=path, message=f"key {loc[-1]} is missing", expected=f"key {loc[-1]}")
-    if kind == "extra_forbidden":
+def _finding(details: Details, path: Path, authored: Mapping[Path, str]) -> Finding:
+    if details["type"] == "extra_forbidden":
         return _unknown_key(path)
-    at_key = loc[-1] == "[key]"
     value = details.get("input")
-    shown = authored.get(path)
     message, expected, near = _said(details, value)
-    if shown is not None and message is not None:
-        message = message.replace(repr(value), repr(shown))
-    return Finding(
-        path=path, message=message or "is not right", expected=expected, nearest=near, at_key=at_key
-    )
+    if path in authored:
+        message = _without(message, value, authored[path])
+    at_key = details["loc"][-1] == "[key]"
+    return Finding(path=path, message=message, expected=expected, nearest=near, at_key=at_key)
 
 
-def _joined(first: Finding, second: Finding) -> Finding:
-    if first is second:
-        return first
-    name = str(second.expected).removeprefix("key ")
-    return Finding(
-        path=first.path,
-        message=first.message.replace("key ", "keys ", 1)
-        .replace(" is missing", "")
-        .replace(" are missing", "")
-        .replace("keys keys", "keys")
-        + f", {name} are missing",
-        expected=f"{first.expected}, {name}",
-    )
+def _without(message: str, value: object, authored: str) -> str:
+    """``message`` with what was written in place of ``value``, which a variable held."""
+    for shown in (_named(value), repr(value), str(value)[:60]):
+        message = message.replace(shown, repr(authored)) if shown else message
+    return message
+
+
+def _missing(path: Path, keys: list[str]) -> Finding:
+    names = ", ".join(keys)
+    what = f"key {names} is missing" if len(keys) == 1 else f"keys {names} are missing"
+    return Finding(path=path, message=what, expected=names, at_key=True)
 
 
 def _unknown_key(path: Path) -> Finding:
@@ -155,7 +150,7 @@ def _unknown_key(path: Path) -> Finding:
     )
 
 
-Said = tuple[str | None, str | None, str | None]
+Said = tuple[str, str | None, str | None]
 
 
 def _said(details: Details, value: object) -> Said:
@@ -177,7 +172,7 @@ def _literal(_: str, context: Details, value: object) -> Said:
 
 def _refused(message: str, context: Details, _: object) -> Said:
     what, _, expected = str(context.get("error", message)).partition("; ")
-    return what[:300], expected or None, None
+    return what[:300], expected.removeprefix("write ") or None, None
 
 
 def _other(message: str, _: Details, value: object) -> Said:
@@ -201,5 +196,6 @@ def _named(value: object) -> str:
         return "a list"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    if isinstance(value, str):
+        return f"the text {value[:60]!r}" + ("..." if len(value) > 60 else "")
+    return f"the number {value!r}"
