@@ -49,6 +49,19 @@ class Rollup:
     def requests(self) -> int:
         return int(self.tallies.get("requests", 0))
 
+    def __add__(self, other: Rollup) -> Rollup:
+        names = [*self.sketches, *(n for n in other.sketches if n not in self.sketches)]
+        return Rollup(
+            add_tallies([self.tallies, other.tallies]),
+            {
+                name: Sketch.merged(
+                    side.sketches[name] for side in (self, other) if name in side.sketches
+                )
+                for name in names
+            },
+            Shelves.merged([self.shelves, other.shelves]),
+        )
+
     def encode(self) -> bytes:
         return _encoder.encode(
             _Stored(
@@ -100,11 +113,18 @@ def cost_is_unknown(receipt: Receipt) -> bool:
     return receipt.cost is None and (bool(receipt.attempts) or receipt.outcome == "served")
 
 
+def clean(name: str | None) -> str:
+    """``name`` as PostgreSQL can hold it; the empty string when there is none."""
+    return name.replace("\x00", "\ufffd") if name else ""
+
+
 def receipt_rollups(receipts: Iterable[Receipt]) -> dict[RollupKey, Rollup]:
     """The roll-ups of new receipts, at most ``MOST_KEYS`` plus one a minute."""
     groups: dict[RollupKey, list[Receipt]] = {}
     for r in receipts:
-        key = RollupKey(int(r.at // 60), "route", r.release or "", r.route or "", r.journey or "")
+        key = RollupKey(
+            int(r.at // 60), "route", clean(r.release), clean(r.route), clean(r.journey)
+        )
         group = groups.get(key)
         if group is None:
             groups[key] = group = []

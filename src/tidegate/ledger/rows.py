@@ -7,7 +7,7 @@ U+FFFD. The columns are those of ``RECEIPT_COLUMNS``, in that order.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -28,7 +28,7 @@ _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": "\ufffd
 _MEMO_SIZE = 4096
 _memo: dict[str | None, str] = {None: _NULL}
 _json = msgspec.json.Encoder()
-_UTC = timezone.utc
+_UTC = UTC
 
 
 def escape(text: str) -> str:

@@ -1,0 +1,48 @@
+"""Where the loader finds its database and how long the release says that truth is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tidegate.base.errors import ReleaseError
+from tidegate.base.runtime import Runtime, read_runtime
+from tidegate.release.encoding import decode_release
+from tidegate.release.manifest import Manifest
+from tidegate.release.values import LedgerSettings
+from tidegate.stores.settings import read_store_settings
+
+
+def database_url(state: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """The external database when one is set, else the one of the running app.
+
+    RuntimeStateError ``not_running`` while nothing runs in the folder.
+    """
+    return read_store_settings(environment).database_url or _runtime(state).database_url
+
+
+def ledger_settings(state: Path) -> LedgerSettings:
+    """The ``ledger`` section of the stable release; the defaults while it cannot be read.
+
+    RuntimeStateError as ``database_url``.
+    """
+    runtime = _runtime(state)
+    try:
+        manifest = msgspec.json.decode(_blob(runtime.registry, runtime.release), type=Manifest)
+        return decode_release(_blob(runtime.registry, manifest.config.digest)).ledger
+    except (OSError, msgspec.DecodeError, ReleaseError, ValueError):
+        return LedgerSettings()
+
+
+def _runtime(state: Path) -> Runtime:
+    return read_runtime(state.resolve().parent)
+
+
+def _blob(registry: Path, digest: str) -> bytes:
+    algorithm, _, hex_digits = digest.partition(":")
+    if algorithm != "sha256" or not hex_digits.isalnum():
+        raise ValueError(f"{digest!r} is not a digest")
+    return (registry / "blobs" / algorithm / hex_digits).read_bytes()

@@ -1,0 +1,41 @@
+"""What the loader says about itself, in ``.tidegate/run/ledger.json``, for the operator's door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from tidegate.base.runtime import write_private
+
+
+class LedgerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds since the epoch."""
+
+    pid: int
+    at: float
+    """When this was written."""
+    level_at: float
+    """When everything spooled was last in PostgreSQL."""
+    behind_bytes: int
+    degraded: str | None = None
+    """Why PostgreSQL does not take receipts; None when it does."""
+    loaded: int = 0
+    """Receipts since this process began."""
+    rejected: int = 0
+
+
+def status_path(state: Path) -> Path:
+    return state / "run" / "ledger.json"
+
+
+def write_status(state: Path, status: LedgerStatus) -> None:
+    write_private(status_path(state), msgspec.json.encode(status))
+
+
+def read_status(state: Path) -> LedgerStatus | None:
+    """None when no loader ever ran here, or another version of it."""
+    try:
+        return msgspec.json.decode(status_path(state).read_bytes(), type=LedgerStatus)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None

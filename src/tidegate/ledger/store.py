@@ -1,0 +1,240 @@
+"""One transaction: new receipts, their content, their roll-ups, and how far the spool is read.
+
+Either all of it is in PostgreSQL or nothing is, so a kill anywhere followed by a restart leaves
+each receipt once and roll-ups that are right. In the common case every receipt is new and goes in
+by COPY; when one is there already (the same file twice) all go through a temporary table, and
+only those that were really inserted are added to the roll-ups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import psycopg
+
+from tidegate.ledger.partitions import Connection, Partitions
+from tidegate.ledger.receipts import Receipt
+from tidegate.ledger.rollups import Rollup, RollupKey, add_tallies, receipt_rollups
+from tidegate.ledger.rows import RECEIPT_COLUMNS, day_time, receipt_line
+
+LOCK = 0x7469_6465_0002
+"""Advisory lock: roll-ups are read, added to and written back by one transaction at a time."""
+_SEEN_MOST = 20_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One receipt with its COPY line."""
+
+    receipt: Receipt
+    line: str
+    day: date
+    contents: tuple[tuple[bytes, bytes], ...]
+    """(sha256, body) of the content that came with it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``positions``: file name to where its next record starts once this batch is stored."""
+
+    entries: Sequence[Entry]
+    positions: Mapping[str, int]
+
+
+def make_entry(receipt: Receipt, request: bytes, response: bytes) -> Entry:
+    """Raises ValueError or OverflowError when the receipt cannot be a row."""
+    shas = [hashlib.sha256(body).digest() if body else None for body in (request, response)]
+    contents = tuple(
+        (sha, body) for sha, body in zip(shas, (request, response), strict=True) if sha is not None
+    )
+    return Entry(
+        receipt, receipt_line(receipt, shas[0], shas[1]), day_time(receipt.at).date(), contents
+    )
+
+
+class ReceiptStore:
+    """Stores batches over one connection that nobody else uses."""
+
+    def __init__(self, connection: Connection, partitions: Partitions) -> None:
+        self._connection = connection
+        self._partitions = partitions
+        self._seen: dict[tuple[bytes, date], None] = {}
+
+    def positions(self) -> dict[str, int]:
+        """File name to committed position, of every file that was ever read in part."""
+        rows = self._connection.execute("SELECT file, position FROM spool_progress").fetchall()
+        return {str(file): int(str(position)) for file, position in rows}
+
+    def store(self, batch: Batch) -> int:
+        """Store ``batch``; how many of its receipts were new. Raises psycopg.Error."""
+        days = {entry.day for entry in batch.entries}
+        for table in ("receipts", "content", "rollups"):
+            self._partitions.ensure(self._connection, table, days)
+        contents = self._unseen(batch.entries)
+        try:
+            with self._connection.transaction():
+                self._copy("receipts", batch.entries)
+                self._finish(batch, [e.receipt for e in batch.entries], contents)
+            new = len(batch.entries)
+        except psycopg.errors.UniqueViolation:
+            new = self._store_again(batch, contents)
+        self._remember(contents)
+        return new
+
+    def refuses(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries whose values PostgreSQL cannot hold, found by halving."""
+        self._connection.execute(_TEMPORARY)
+        try:
+            with self._connection.transaction(force_rollback=True):
+                self._copy("receipts_in", entries)
+        except psycopg.DataError:
+            if len(entries) == 1:
+                return list(entries)
+            half = len(entries) // 2
+            return self.refuses(entries[:half]) + self.refuses(entries[half:])
+        return []
+
+    def flush(self) -> None:
+        """Return when everything that was stored is on PostgreSQL's disk."""
+        with self._connection.transaction():
+            self._connection.execute("SET LOCAL synchronous_commit = on")
+            self._connection.execute(
+                "INSERT INTO spool_progress (file, position) VALUES ('flush', 0) "
+                "ON CONFLICT (file) DO UPDATE SET moved_at = now()"
+            )
+
+    def let_go(self, files: Iterable[str]) -> None:
+        """Forget the position of files that are no more."""
+        self._connection.execute("DELETE FROM spool_progress WHERE file = ANY(%s)", (list(files),))
+
+    def _store_again(self, batch: Batch, contents: list[tuple[bytes, date, bytes]]) -> int:
+        self._connection.execute(_TEMPORARY)
+        with self._connection.transaction():
+            self._copy("receipts_in", batch.entries)
+            rows = self._connection.execute(
+                f"INSERT INTO receipts ({RECEIPT_COLUMNS}) SELECT {RECEIPT_COLUMNS} "
+                "FROM receipts_in ON CONFLICT DO NOTHING RETURNING replace(id::text, '-', '')"
+            ).fetchall()
+            inserted = {str(row[0]) for row in rows}
+            new = {e.receipt.id: e.receipt for e in batch.entries if e.receipt.id in inserted}
+            self._finish(batch, list(new.values()), contents)
+        return len(new)
+
+    def _copy(self, table: str, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        text = "\n".join([entry.line for entry in entries]) + "\n"
+        with (
+            self._connection.cursor() as cursor,
+            cursor.copy(f"COPY {table} ({RECEIPT_COLUMNS}) FROM STDIN") as copy,
+        ):
+            copy.write(text)
+
+    def _finish(
+        self, batch: Batch, new: Sequence[Receipt], contents: list[tuple[bytes, date, bytes]]
+    ) -> None:
+        if contents:
+            store_contents(self._connection, contents)
+        if new:
+            add_rollups(self._connection, receipt_rollups(new))
+        self._connection.execute(
+            "INSERT INTO spool_progress (file, position) SELECT * FROM unnest(%s::text[], "
+            "%s::bigint[]) ON CONFLICT (file) DO UPDATE SET position = excluded.position, "
+            "moved_at = now()",
+            (list(batch.positions), list(batch.positions.values())),
+        )
+
+    def _unseen(self, entries: Sequence[Entry]) -> list[tuple[bytes, date, bytes]]:
+        """Content to store, once, in the order of its hash (so that two loaders cannot wait for
+        each other)."""
+        fresh: dict[tuple[bytes, date], bytes] = {}
+        for entry in entries:
+            for sha, body in entry.contents:
+                key = (sha, entry.day)
+                if key not in self._seen:
+                    fresh[key] = body
+        return [(sha, day, fresh[sha, day]) for sha, day in sorted(fresh)]
+
+    def _remember(self, contents: list[tuple[bytes, date, bytes]]) -> None:
+        self._seen.update(dict.fromkeys((sha, day) for sha, day, _ in contents))
+        while len(self._seen) > _SEEN_MOST:
+            del self._seen[next(iter(self._seen))]
+
+
+_TEMPORARY = (
+    "CREATE TEMPORARY TABLE IF NOT EXISTS receipts_in (LIKE receipts) ON COMMIT DELETE ROWS"
+)
+
+
+def store_contents(connection: Connection, contents: list[tuple[bytes, date, bytes]]) -> None:
+    shas, days, bodies = zip(*contents, strict=True)
+    connection.execute(
+        "INSERT INTO content (sha256, day, body) SELECT * FROM "
+        "unnest(%b::bytea[], %b::date[], %b::bytea[]) ON CONFLICT DO NOTHING",
+        (list(shas), list(days), list(bodies)),
+    )
+
+
+def add_rollups(connection: Connection, rollups: Mapping[RollupKey, Rollup]) -> None:
+    """Add ``rollups`` to the stored ones, and their tallies to the totals; in a transaction."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+    keys = list(rollups)
+    columns = _columns(keys)
+    stored = connection.execute(
+        "SELECT r.scope, r.minute, r.release, r.route, r.journey, r.body FROM rollups r JOIN "
+        f"unnest({_KEY_ARRAYS}) AS k(scope, minute, release, route, journey) "
+        "USING (scope, minute, release, route, journey) WHERE r.minute = ANY(%s)",
+        (*columns, list(set(columns[1]))),
+    ).fetchall()
+    before = {
+        RollupKey(int(minute.timestamp() // 60), scope, release, route, journey): body
+        for scope, minute, release, route, journey, body in stored
+    }
+    merged = []
+    for key in keys:
+        old = before.get(key)
+        merged.append(Rollup.merged_from([old]) + rollups[key] if old else rollups[key])
+    connection.execute(
+        "INSERT INTO rollups (scope, minute, release, route, journey, requests, body) "
+        f"SELECT * FROM unnest({_KEY_ARRAYS}, %s::bigint[], %b::bytea[]) "
+        "ON CONFLICT (scope, minute, release, route, journey) "
+        "DO UPDATE SET requests = excluded.requests, body = excluded.body",
+        (*columns, [one.requests for one in merged], [one.encode() for one in merged]),
+    )
+    _add_totals(connection, rollups)
+
+
+_KEY_ARRAYS = "%s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[]"
+
+
+def _columns(keys: Sequence[RollupKey]) -> tuple[list[object], ...]:
+    return (
+        [key.scope for key in keys],
+        [datetime.fromtimestamp(key.minute * 60, UTC) for key in keys],
+        [key.release for key in keys],
+        [key.route for key in keys],
+        [key.journey for key in keys],
+    )
+
+
+def _add_totals(connection: Connection, rollups: Mapping[RollupKey, Rollup]) -> None:
+    by_name: dict[tuple[str, str], list[Mapping[str, float]]] = {}
+    for key, rollup in rollups.items():
+        name = key.route if key.scope == "route" else key.journey
+        by_name.setdefault((key.scope, name), []).append(rollup.tallies)
+    rows = [
+        (scope, name, tally, float(value))
+        for (scope, name), tallies in sorted(by_name.items())
+        for tally, value in sorted(add_tallies(tallies).items())
+        if value
+    ]
+    connection.execute(
+        "INSERT INTO ledger_totals (scope, name, tally, value) SELECT * FROM "
+        "unnest(%s::text[], %s::text[], %s::text[], %s::float8[]) "
+        "ON CONFLICT (scope, name, tally) DO UPDATE SET value = ledger_totals.value + "
+        "excluded.value",
+        [list(column) for column in zip(*rows, strict=True)],
+    )
