@@ -111,6 +111,8 @@ def test_postgresql_killed_while_watching_then_back(
                 killed = server.state.pid
                 assert killed is not None
                 os.kill(killed, signal.SIGKILL)
+                while server.state.pid == killed:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
                 async with watching(url, file) as late:
                     await late.until(lambda now: now.version == 1)
                 while server.state.phase != "ready":  # noqa: ASYNC110

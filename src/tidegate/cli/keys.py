@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import click
 import msgspec
@@ -13,10 +12,11 @@ import psycopg
 
 from tidegate.base.durations import parse_duration
 from tidegate.base.errors import UsageError
+from tidegate.spec import locate
 from tidegate.stores.open import database_for
 from tidegate.switches.keys import Key, create_key, list_keys, revoke_key
 
-_APP = click.argument("app", default=".", type=click.Path(path_type=Path))
+_APP = click.argument("app", default=".", metavar="[APP]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -39,10 +39,10 @@ def command() -> None:
 @click.option("--tenant", help="Recorded on every receipt of this key; separates caches.")
 @click.option("--expires", help="How long it is good: 90d, 12h. Without: until it is revoked.")
 @_JSON
-def create(app: Path, name: str, tenant: str | None, expires: str | None, as_json: bool) -> None:
+def create(app: str, name: str, tenant: str | None, expires: str | None, as_json: bool) -> None:
     """Make a key and show its token: this once and never again."""
     ends = _end_of(expires)
-    with database_for(_folder(app)) as url, psycopg.connect(url) as connection:
+    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
         made = create_key(connection, name=name, tenant=tenant, expires_at=ends)
     if as_json:
         click.echo(json.dumps({**msgspec.to_builtins(made.key), "token": made.token}))
@@ -55,9 +55,9 @@ def create(app: Path, name: str, tenant: str | None, expires: str | None, as_jso
 @command.command(name="list")
 @_APP
 @_JSON
-def list_(app: Path, as_json: bool) -> None:
+def list_(app: str, as_json: bool) -> None:
     """List the keys, revoked ones included; never a token."""
-    with database_for(_folder(app)) as url, psycopg.connect(url) as connection:
+    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
         keys = list_keys(connection)
     if as_json:
         click.echo(json.dumps({"keys": msgspec.to_builtins(keys)}))
@@ -72,30 +72,18 @@ def list_(app: Path, as_json: bool) -> None:
 @click.option("--key", "which", help="Id of the key, or its name when only one active key has it.")
 @click.option("--name", help="The same, by name.")
 @_JSON
-def revoke(app: Path, which: str | None, name: str | None, as_json: bool) -> None:
+def revoke(app: str, which: str | None, name: str | None, as_json: bool) -> None:
     """Revoke a key: gateways refuse it within a second."""
     if (wanted := which or name) is None:
         raise UsageError(
             "key_not_named", "which key?", cure="add --key ID or --name NAME (see keys list)"
         )
-    with database_for(_folder(app)) as url, psycopg.connect(url) as connection:
+    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
         key = revoke_key(connection, wanted)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(key)))
     else:
         click.echo(f"revoked {key.name} ({key.id})")
-
-
-def _folder(app: Path) -> Path:
-    """The app's folder, given that or its tidegate.yaml."""
-    folder = app.parent if app.name == "tidegate.yaml" else app
-    if not (folder / "tidegate.yaml").is_file():
-        raise UsageError(
-            "no_app",
-            f"there is no tidegate.yaml in {folder.resolve()}",
-            cure="name the app's folder, or make an app: tidegate init",
-        )
-    return folder.resolve()
 
 
 def _end_of(expires: str | None) -> datetime | None:

@@ -1,0 +1,252 @@
+"""``tidegate up``: build the app and run all its parts on this machine until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from tidegate.base.children import ChildSpec, log_folder
+from tidegate.base.errors import RuntimeStateError
+from tidegate.base.locks import LockHeld, file_lock
+from tidegate.base.runtime import STATE_FOLDER, Runtime
+from tidegate.cli.build import build_app
+from tidegate.cli.models import progress_bars
+from tidegate.deploy.first_key import ensure_first_key, operator_token
+from tidegate.deploy.probes import ensure_port_free
+from tidegate.deploy.rules import Doors, part_specs, served_models
+from tidegate.deploy.run import serve
+from tidegate.deploy.values import LocalApp
+from tidegate.pools import Pool, fetch_files, plan_pool
+from tidegate.pools.loopback import free_port
+from tidegate.registry import open_store
+from tidegate.registry.releases import short
+from tidegate.release.values import Release
+from tidegate.spec import locate
+from tidegate.stores.migrate import migrate
+from tidegate.stores.open import postgres_lock
+from tidegate.stores.postgres import ensure_database, postgres_place, postgres_spec
+from tidegate.stores.settings import StoreSettings, read_store_settings
+from tidegate.stores.valkey import valkey_spec, valkey_url
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """What `up --json` prints once the gateway is ready: one object."""
+
+    app: str
+    release: str
+    gateway_url: str
+    operator_url: str
+    routes: tuple[str, ...]
+    models: tuple[str, ...]
+    key_file: str | None
+    """Holds the token of the key ``dev``; null when the app has keys of its own."""
+    seconds: float
+    pid: int
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate up examples/fitness
+  tidegate up --port 9000 --workers 4
+PostgreSQL and Valkey run under APP/.tidegate; TIDEGATE_DATABASE_URL and TIDEGATE_VALKEY_URL name
+others instead. Logs: APP/.tidegate/log. Ctrl-C stops in order, a second one at once.
+Exit codes: 0 stopped as asked, 1 a part does not start or the app already runs, 2 usage."""
+)
+@click.argument("app", default=".", metavar="[APP]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="Gateway; 0 takes a free port.")
+@click.option("--operator-port", default=8081, show_default=True, help="Operator's door; 0: free.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=lambda: min(4, os.cpu_count() or 1),
+    show_default="one for each core, at most 4",
+    help="Gateway processes.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready.")
+def command(
+    app: str, host: str, port: int, operator_port: int, workers: int, as_json: bool
+) -> None:
+    """Run APP: its gateway, stores, models, ledger and operator's door, until Ctrl-C."""
+    started = time.monotonic()
+    folder = locate(app).parent.resolve()
+    state = folder / STATE_FOLDER
+    with _only_one(folder, state), ExitStack() as stack:
+        doors = Doors(
+            host=host,
+            port=_port(host, port, "--port"),
+            operator_port=_port(host, operator_port, "--operator-port"),
+            workers=workers,
+        )
+        with _step("release"):
+            digest, release = build_app(folder)
+        pools = _pools(release, folder, state)
+        settings = read_store_settings()
+        if settings.database_url is None:
+            stack.enter_context(_own_postgres(state))
+        local = _local_app(folder, digest, doors, settings, pools)
+        _log_to(state)
+
+        def prepare() -> None:
+            if settings.database_url is None:
+                ensure_database(postgres_place(state))
+            migrate(local.runtime.database_url)
+            ensure_first_key(local.runtime.database_url, local.runtime.run)
+
+        def on_ready() -> None:
+            ready = _ready(local.runtime, release, time.monotonic() - started)
+            click.echo(msgspec.json.encode(ready) if as_json else _summary(ready, app))
+
+        asyncio.run(serve(local, prepare=prepare, say=_say, on_ready=on_ready))
+
+
+@contextmanager
+def _only_one(folder: Path, state: Path) -> Iterator[None]:
+    """Hold the folder; RuntimeStateError ``already_running`` when another `up` does."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(state / "run" / "lock"))
+        except LockHeld as held:
+            raise RuntimeStateError(
+                "already_running",
+                f"tidegate up runs already for {folder}, as process {held.pid}",
+                cure=f"use that one, or stop it: kill {held.pid}",
+            ) from None
+        yield
+
+
+@contextmanager
+def _own_postgres(state: Path) -> Iterator[None]:
+    """Hold the embedded PostgreSQL against commands that would start it for themselves."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(postgres_lock(state))
+        except LockHeld as held:
+            raise RuntimeStateError(
+                "postgres_in_use",
+                f"process {held.pid} uses the app's PostgreSQL",
+                cure="wait for that command to end, or stop it",
+            ) from None
+        yield
+
+
+def _port(host: str, port: int, option: str) -> int:
+    port = port or free_port()
+    ensure_port_free(host, port, option)
+    return port
+
+
+def _pools(release: Release, folder: Path, state: Path) -> dict[str, Pool]:
+    """The pools of the local models that the release serves, their files fetched."""
+    models = [model for model in served_models(release) if model.pool is not None]
+    store = open_store(os.environ)
+    pools = {}
+    with _step("model files"), progress_bars() as progress:
+        for model in models:
+            files = fetch_files(model, store, folder, progress)
+            pools[model.name] = plan_pool(model, files, state)
+    return pools
+
+
+def _local_app(
+    folder: Path, digest: str, doors: Doors, settings: StoreSettings, pools: dict[str, Pool]
+) -> LocalApp:
+    state = folder / STATE_FOLDER
+    engines: list[ChildSpec] = []
+    database, valkey = settings.database_url, settings.valkey_url
+    if database is None:
+        with _step("postgres data"):
+            engines.append(postgres_spec(state))
+        database = postgres_place(state).url()
+    if valkey is None:
+        engines.append(valkey_spec(state))
+        valkey = valkey_url(state)
+    runtime = Runtime(
+        app=str(folder),
+        state=str(state),
+        pid=os.getpid(),
+        release=digest,
+        database_url=database,
+        valkey_url=valkey,
+        gateway_url=doors.gateway_url,
+        operator_url=doors.operator_url,
+        operator_token=operator_token(state / "run"),
+        pools={name: pool.address for name, pool in pools.items()},
+    )
+    return LocalApp(
+        runtime=runtime,
+        engines=tuple(engines),
+        pools=tuple(pool.spec for pool in pools.values()),
+        parts=part_specs(state, doors),
+        ready_url=f"{doors.gateway_url}/ready",
+    )
+
+
+def _log_to(state: Path) -> None:
+    """What supervision says goes to stderr and to ``.tidegate/log/up.log``, which is bounded."""
+    log_folder(state).mkdir(parents=True, exist_ok=True)
+    file = logging.handlers.RotatingFileHandler(
+        log_folder(state) / "up.log", maxBytes=4 << 20, backupCount=1
+    )
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    screen = logging.StreamHandler()
+    screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("tidegate")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [file, screen]
+
+
+def _ready(runtime: Runtime, release: Release, seconds: float) -> Ready:
+    key = runtime.run / "dev.key"
+    return Ready(
+        app=release.app,
+        release=runtime.release,
+        gateway_url=runtime.gateway_url,
+        operator_url=runtime.operator_url,
+        routes=tuple(release.routes),
+        models=tuple(release.models),
+        key_file=str(key) if key.is_file() else None,
+        seconds=round(seconds, 2),
+        pid=os.getpid(),
+    )
+
+
+def _summary(ready: Ready, app: str) -> str:
+    """What a person needs next, in a screen."""
+    key = f'"$(cat {ready.key_file})"' if ready.key_file else "YOUR_KEY"
+    route = ready.routes[0] if ready.routes else "ROUTE"
+    name = "" if app == "." else f" {app}"
+    return f"""
+{ready.app} runs (release {short(ready.release)}, ready after {ready.seconds:.1f} s)
+  gateway         {ready.gateway_url}/v1
+  operator's door {ready.operator_url}
+  routes          {", ".join(ready.routes) or "none"}
+  make a key      tidegate keys create{name} --name web
+  where time goes tidegate profile{name}
+  try it
+    curl {ready.gateway_url}/v1/chat/completions \\
+      -H "Authorization: Bearer "{key} -H "Content-Type: application/json" \\
+      -d '{{"model": "{route}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+Ctrl-C stops it."""
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    _say(name, time.monotonic() - started)
+
+
+def _say(step: str, seconds: float) -> None:
+    click.echo(f"  {step:<20} {seconds:6.2f} s", err=True)

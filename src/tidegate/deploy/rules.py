@@ -1,0 +1,78 @@
+"""The command lines of the parts of an app, and the addresses to ask them at."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from tidegate.base.children import ChildSpec, log_folder
+from tidegate.deploy.probes import answers_ok
+from tidegate.release.values import Model, Release
+
+DRAIN = 30.0
+"""Seconds the gateway has to finish the requests in flight."""
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+class Doors(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an app is to listen."""
+
+    host: str
+    port: int
+    operator_port: int
+    workers: int
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://{address(self.host)}:{self.port}"
+
+    @property
+    def operator_url(self) -> str:
+        return f"http://{address(self.host)}:{self.operator_port}"
+
+
+def address(host: str) -> str:
+    """How this machine itself reaches a server that listens on ``host``, as it stands in a URL."""
+    reached = _ANY.get(host, host)
+    return f"[{reached}]" if ":" in reached else reached
+
+
+def part_specs(state: Path, doors: Doors) -> tuple[ChildSpec, ...]:
+    """Loader, operator's door, gateway: the gateway starts last and is the first to stop."""
+    loader = _part(state, "ledger", grace=10.0)
+    console = _part(
+        state,
+        "console",
+        "--host", doors.host, "--port", str(doors.operator_port),
+        url=f"{doors.operator_url}/health",
+    )  # fmt: skip
+    gateway = _part(
+        state,
+        "gateway",
+        "--host", doors.host, "--port", str(doors.port), "--workers", str(doors.workers),
+        url=f"{doors.gateway_url}/health",
+        grace=DRAIN,
+    )  # fmt: skip
+    return loader, console, gateway
+
+
+def _part(
+    state: Path, room: str, *options: str, url: str | None = None, grace: float = 5.0
+) -> ChildSpec:
+    return ChildSpec(
+        name=room,
+        argv=(sys.executable, "-m", f"tidegate.{room}", "--state", str(state), *options),
+        log=log_folder(state) / f"{room}.log",
+        probe=None if url is None else lambda: answers_ok(url),
+        grace=grace,
+    )
+
+
+def served_models(release: Release) -> tuple[Model, ...]:
+    """The models that a request can reach: those of the routes, or all where ``direct_models``."""
+    if release.gateway.direct_models:
+        return tuple(release.models.values())
+    reached = {name for route in release.routes.values() for name in route.models}
+    return tuple(model for name, model in release.models.items() if name in reached)
