@@ -148,7 +148,7 @@ class ModelServer:
     def _answer(self, seen: SeenRequest) -> Beats:
         path = seen.path.partition("?")[0]
         if seen.method == "GET":
-            return self._get(path)
+            return self._get(seen, path)
         dialect = _DIALECTS.get(path)
         if dialect is None or seen.method != "POST":
             return Refused(404, f"Unknown address: {seen.method} {path}").beats(_OPENAI)
@@ -164,7 +164,7 @@ class ModelServer:
 
     def _model_answer(self, seen: SeenRequest, path: str, dialect: Dialect) -> Beats:
         behaviour = self.behaviour
-        if behaviour.api_key is not None and _key_of(seen) != behaviour.api_key:
+        if not self._allowed(seen):
             raise Refused(401, "Incorrect API key provided.")
         request = decode_body(seen.body, behaviour)
         fault = self.script.fault_for(seen, request["model"], behaviour.seed)
@@ -179,9 +179,11 @@ class ModelServer:
         self._faults[fault.name] += 1
         return play(fault, beats, dialect)
 
-    def _get(self, path: str) -> Beats:
+    def _get(self, seen: SeenRequest, path: str) -> Beats:
         if path == "/health":
             return plain(200, b'{"status":"ok"}')
+        if not self._allowed(seen):
+            return Refused(401, "Incorrect API key provided.").beats(_OPENAI)
         if path == "/v1/models":
             models = [
                 {"id": name, "object": "model", "created": CREATED, "owned_by": "tidegate"}
@@ -189,6 +191,9 @@ class ModelServer:
             ]
             return plain(200, encode({"object": "list", "data": models}))
         return Refused(404, f"Unknown address: GET {path}").beats(_OPENAI)
+
+    def _allowed(self, seen: SeenRequest) -> bool:
+        return self.behaviour.api_key in (None, _key_of(seen))
 
     def _finished(self, seen: SeenRequest) -> None:
         if seen.index >= 0:

@@ -1,0 +1,22 @@
+"""Run local models as supervised child processes that speak the OpenAI API on loopback.
+
+Holds:    the llama.cpp server, the MiniLM embeddings server, the table of engines, plans of pools.
+Not here: supervision itself (base), fetching weights (registry), answering requests (gateway).
+Reads:    release, registry.   Writes: .tidegate/log.
+Words:    pool, engine, launch, slot, context, weights
+"""
+
+from tidegate.pools.engines import find_engine
+from tidegate.pools.ports import Command, Engine, Launch
+from tidegate.pools.run import Pool, fetch_files, plan_pool, start_pool
+
+__all__ = [
+    "Command",
+    "Engine",
+    "Launch",
+    "Pool",
+    "fetch_files",
+    "find_engine",
+    "plan_pool",
+    "start_pool",
+]
