@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ import msgspec
 from tidegate.base.errors import ArtifactError
 from tidegate.base.hashing import sha256_file
 from tidegate.registry.archive import CHUNK, find_member, open_archive, read_member
-from tidegate.registry.disk import locked, sync_folder, told_in_words
+from tidegate.registry.disk import locked, need_room, sync_folder, told_in_words
 from tidegate.registry.ports import Job, Obtained, Progress, quiet
 from tidegate.registry.settings import FetchSettings, read_settings
 from tidegate.registry.sources import SOURCES, https
@@ -64,19 +64,18 @@ def open_store(environment: Mapping[str, str]) -> Store:
 def locate(artifact: Artifact, store: Store) -> Path | None:
     """The stored file, or None. A file that was touched since it was verified is hashed again."""
     path = store.path(artifact.sha256)
-    try:
-        if _stamp(path) == _read_stamp(path):
-            return path
-        if sha256_file(path)[0] != artifact.sha256:
+    with told_in_words(ArtifactError, store.root):
+        try:
+            if _stamp(path) == _read_stamp(path):
+                return path
+            if sha256_file(path)[0] != artifact.sha256:
+                return None
+        except (FileNotFoundError, NotADirectoryError):
             return None
-    except FileNotFoundError:
-        return None
-    try:
-        _write_stamp(path)
-    except OSError:
-        # A cache that may only be read serves all the same; it is hashed again next time.
+        with suppress(OSError):
+            # A cache that may only be read serves all the same; it is hashed again next time.
+            _write_stamp(path)
         return path
-    return path
 
 
 def fetch(
@@ -137,13 +136,7 @@ def _copy(job: Job, got: Obtained, target: Path) -> str:
 
 
 def _pour(job: Job, chunks: Iterable[bytes], total: int, target: Path) -> str:
-    free = shutil.disk_usage(job.work).free
-    if total > free:
-        raise ArtifactError(
-            "disk_full",
-            f"{total:,} bytes do not fit: {job.settings.cache} has {free:,} left",
-            cure="make room there, or set TIDEGATE_CACHE to a folder on a larger disk",
-        )
+    need_room(job.work, total)
     digest, done = hashlib.sha256(), 0
     with target.open("wb") as file:
         for chunk in chunks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,13 @@ def write_whole(path: Path, chunks: Iterable[bytes], part_folder: Path) -> None:
         sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def need_room(folder: Path, size: int) -> None:
+    """Refuse ``size`` bytes that cannot fit below ``folder``, before they are fetched."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(errno.ENOSPC, f"{size:,} bytes are needed, {free:,} are free", str(folder))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import msgspec
 
 from tidegate.base.errors import ArtifactError
 from tidegate.registry.archive import CHUNK
+from tidegate.registry.disk import need_room
 from tidegate.registry.ports import Job, Obtained
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -144,12 +145,13 @@ def _receive(job: Job, answer: httpx.Response, part: Path, start: int) -> str:
     total = start + int(length) if length.isdigit() else None
     if total is not None and total > job.settings.max_bytes:
         raise _too_large(job, total)
+    need_room(job.work, (total or 0) - start)
     digest, done = hashlib.sha256(), start
     with part.open("r+b" if start else "wb") as file:
         for chunk in _first_bytes(file, start):
             digest.update(chunk)
         file.truncate(start)
-        for chunk in answer.iter_raw(CHUNK):
+        for chunk in answer.iter_raw():
             done += len(chunk)
             if done > job.settings.max_bytes:
                 raise _too_large(job, done)
