@@ -1,0 +1,58 @@
+"""Read the trace context and the bearer key of a request; nonsense is ignored, never an error.
+
+Sources: W3C Trace Context (traceparent, version 00) and W3C Baggage.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+from urllib.parse import unquote
+
+from tidegate.gateway.values import Call
+
+_HEX = frozenset("0123456789abcdef")
+
+
+class HeaderSource(Protocol):
+    def get(self, key: str, default: str | None = None) -> str | None: ...
+
+
+def read_context(headers: HeaderSource, call: Call) -> None:
+    """Fill in trace, parent span and journey from the headers of the request."""
+    traceparent = headers.get("traceparent")
+    if traceparent is not None:
+        call.trace, call.parent = parse_traceparent(traceparent)
+        baggage = headers.get("baggage")
+        if baggage is not None and "tidegate.journey" in baggage:
+            call.journey = journey_of(baggage)
+    if call.journey is None:
+        call.journey = headers.get("x-tidegate-journey")
+
+
+def parse_traceparent(value: str) -> tuple[str | None, str | None]:
+    """(trace id, span id), or (None, None) when the header is not a valid version-00 one."""
+    if len(value) < 55 or value[2] != "-" or value[35] != "-" or value[52] != "-":
+        return None, None
+    trace, span = value[3:35], value[36:52]
+    if not (_HEX.issuperset(trace) and _HEX.issuperset(span)):
+        return None, None
+    if trace.count("0") == 32 or span.count("0") == 16:
+        return None, None
+    return trace, span
+
+
+def journey_of(baggage: str) -> str | None:
+    """The value of ``tidegate.journey`` in a W3C Baggage header."""
+    for member in baggage.split(","):
+        name, _, value = member.partition("=")
+        if name.strip() == "tidegate.journey":
+            return unquote(value.partition(";")[0].strip())[:64] or None
+    return None
+
+
+def bearer(header: str | None) -> str | None:
+    """The token of ``Authorization: Bearer <token>``; None when there is none."""
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token else None

@@ -1,0 +1,144 @@
+"""Admission: check the key, read the body within its bound, find the route."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from tidegate.base.errors import RequestError
+from tidegate.gateway.admit.headers import HeaderSource, bearer, read_context
+from tidegate.gateway.values import Call
+from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_heads: dict[str, msgspec.json.Decoder[Any]] = {
+    "chat": msgspec.json.Decoder(ChatHead),
+    "embeddings": msgspec.json.Decoder(EmbeddingsHead),
+}
+
+
+class Reader(Protocol):
+    """The body of a request: whole with ``await reader()``, or in chunks."""
+
+    async def __call__(self) -> bytes: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Door(Protocol):
+    """What admission asks of the worker's state."""
+
+    @property
+    def routes(self) -> Mapping[str, Any]: ...
+
+    @property
+    def max_body_bytes(self) -> int: ...
+
+    @property
+    def keys_required(self) -> bool: ...
+
+    @property
+    def journeys(self) -> frozenset[str]: ...
+
+    def find_key(self, token: str | None, now: float) -> Any: ...
+
+
+async def admit(door: Door, call: Call, kind: str, headers: HeaderSource, reader: Reader) -> None:
+    """Fill in who asks, what is asked, and the plan of the route. Raises RequestError."""
+    read_context(headers, call)
+    if door.keys_required:
+        record = door.find_key(bearer(headers.get("authorization")), call.at)
+        call.key_id, call.tenant = record.id, record.tenant
+    call.body = await read_body(headers, reader, door.max_body_bytes)
+    call.kind = kind
+    head = parse(call, kind)
+    if head.tidegate is not None and head.tidegate.journey:
+        call.journey = head.tidegate.journey
+    if call.journey is not None and call.journey not in door.journeys:
+        call.journey = "other"  # labels stay bounded: only declared journeys have a name
+    call.plan = find_route(door.routes, head.model, kind)
+
+
+async def read_body(headers: HeaderSource, reader: Reader, limit: int) -> bytes:
+    """The whole body, at most ``limit`` bytes; larger ones are refused before they are read."""
+    encoding = headers.get("content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise RequestError(
+            415,
+            "encoding_unsupported",
+            f"the body is encoded as {encoding[:40]!r}",
+            cure="send the body without content-encoding",
+        )
+    length = headers.get("content-length")
+    if length is not None:
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
+        return await reader()
+    parts: list[bytes] = []
+    size = 0
+    async for part in reader:
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        413,
+        "body_too_large",
+        f"the body is larger than {limit} bytes",
+        cure="send less, or raise gateway.max_body in tidegate.yaml",
+    )
+
+
+def parse(call: Call, kind: str) -> Any:
+    """Decode the body twice: its known fields typed, all of its fields raw, to pass them on."""
+    try:
+        call.head = head = _heads[kind].decode(call.body)
+        call.fields = _fields.decode(call.body)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        raise RequestError(
+            400,
+            "request_invalid",
+            f"{message} at {path.rstrip('`').lstrip('.') or 'the top of the body'}",
+            cure="send the types that the OpenAI API reference documents",
+            param=path.rstrip("`").lstrip(".") or None,
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(
+            400,
+            "json_malformed",
+            f"the body is not JSON: {error}",
+            cure="send one JSON object with content-type application/json",
+        ) from None
+    return head
+
+
+def find_route(routes: Mapping[str, Any], name: str, kind: str) -> Any:
+    """The plan of the route (or direct model) ``name``. Raises RequestError with the nearest."""
+    plan = routes.get(name)
+    if plan is None:
+        near = difflib.get_close_matches(name[:200], routes, n=1)
+        known = ", ".join(sorted(routes)[:20]) or "none"
+        raise RequestError(
+            404,
+            "route_unknown",
+            f"there is no route {name[:200]!r}",
+            cure=f"did you mean {near[0]!r}? " if near else f"routes are: {known}",
+            param="model",
+        )
+    if plan.route.kind != kind:
+        raise RequestError(
+            400,
+            "route_kind_mismatch",
+            f"route {name!r} is for {plan.route.kind}, not for {kind}",
+            cure="call /v1/chat/completions for chat routes, /v1/embeddings for embeddings routes",
+            param="model",
+        )
+    return plan

@@ -1,0 +1,46 @@
+"""The key of an exact answer covers everything that may change it.
+
+That is: the tenant, the fingerprint of the route (its prompt, models, schema, tools and caps as
+released), the form of the answer, and every field of the upstream request that is not declared
+inert below. A parameter that nobody here has heard of changes the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+INERT = frozenset(("user", "metadata", "store", "safety_identifier", "prompt_cache_key"))
+"""Request fields that never change an answer (OpenAI API reference, 2026)."""
+
+
+def cache_key(tenant: str | None, fingerprint: bytes, fields: dict[str, bytes], form: str) -> bytes:
+    """sha256 digest (32 bytes). ``form`` is ``whole``, ``stream`` or ``stream+usage``."""
+    digest = hashlib.sha256(fingerprint)
+    # Each part is preceded by its length, so that no two lists of parts give the same bytes.
+    update = digest.update
+    for part in ((tenant or "").encode(), form.encode()):
+        update(b"%d:" % len(part))
+        update(part)
+    for name in sorted(fields):
+        if name not in INERT:
+            value = fields[name]
+            update(b"%s=%d:" % (name.encode(), len(value)))
+            update(value)
+    return digest.digest()
+
+
+class Bypass(msgspec.Struct, frozen=True):
+    """Why a request is not cached, in words."""
+
+    reason: str
+
+
+def why_not(temperature: float | None, control: str | None) -> Bypass | None:
+    """Whether this request must not be cached, with the reason; None when it may be."""
+    if temperature is not None and temperature > 0:
+        return Bypass("temperature above 0 asks for a fresh answer")
+    if control is not None and ("no-store" in control or "no-cache" in control):
+        return Bypass("cache-control asks for a fresh answer")
+    return None

@@ -1,0 +1,150 @@
+"""Any OpenAI-compatible endpoint, local servers among them: bytes pass through unchanged."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidegate.base.money import Usage
+from tidegate.gateway.call.ports import Encoded, Parsed
+from tidegate.gateway.wire.openai import (
+    ChatAnswer,
+    Chunk,
+    EmbeddingsAnswer,
+    ErrorBody,
+    WireError,
+)
+from tidegate.gateway.wire.sse import data_of
+from tidegate.gateway.wire.upstream import UpstreamFault
+
+_chat = msgspec.json.Decoder(ChatAnswer)
+_embeddings = msgspec.json.Decoder(EmbeddingsAnswer)
+_chunk = msgspec.json.Decoder(Chunk)
+_error = msgspec.json.Decoder(ErrorBody)
+
+
+class OpenAIProvider:
+    """The OpenAI chat completions and embeddings API (reference of 2026)."""
+
+    def headers(self, key: str | None) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {key}")] if key else []
+
+    def encode_chat(self, upstream: str, fields: dict[str, bytes], stream: bool) -> Encoded:
+        # Usage is always asked for: clients that did not ask do not see the extra chunk.
+        tail = b',"stream":true,"stream_options":{"include_usage":true}}' if stream else b"}"
+        return Encoded("/chat/completions", _object(upstream, fields, tail))
+
+    def encode_embeddings(self, upstream: str, fields: dict[str, bytes]) -> Encoded:
+        return Encoded("/embeddings", _object(upstream, fields, b"}"))
+
+    def parse_chat(self, body: bytes, upstream: str) -> Parsed:
+        answer = _chat.decode(body)
+        if not answer.choices:
+            raise ValueError("the answer has no choices")
+        first = answer.choices[0]
+        return Parsed(
+            body,
+            first.finish_reason,
+            all(choice.finish_reason == "stop" for choice in answer.choices),
+            answer.usage.value() if answer.usage else None,
+            first.message.content if first.message else None,
+            any(choice.message and choice.message.tool_calls for choice in answer.choices),
+        )
+
+    def parse_embeddings(self, body: bytes) -> Parsed:
+        answer = _embeddings.decode(body)
+        return Parsed(body, None, True, answer.usage.value() if answer.usage else None)
+
+    def events(self, upstream: str, wants_usage: bool) -> OpenAIEvents:
+        return OpenAIEvents(upstream, wants_usage)
+
+    def reason(self, body: bytes) -> tuple[str | None, str | None]:
+        try:
+            error = _error.decode(body).error
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None, None
+        if isinstance(error, WireError):
+            code = error.code if isinstance(error.code, str) else error.type
+            return code, error.message
+        return None, error
+
+
+class OpenAIEvents:
+    """Reads chat.completion.chunk events; gives each to the client as it came."""
+
+    def __init__(self, upstream: str, wants_usage: bool) -> None:
+        self._upstream = upstream
+        self._wants_usage = wants_usage
+        self._parts: list[str] = []
+        self._calls: dict[int, list[str]] = {}
+        self.content = False
+        self.done = False
+        self.finish: str | None = None
+        self.usage: Usage | None = None
+        self.tool_calls = False
+
+    def feed(self, event: bytes) -> bytes:
+        data = data_of(event)
+        if data is None:
+            return event
+        if data == b"[DONE]":
+            self.done = True
+            return b""
+        try:
+            chunk = _chunk.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UpstreamFault("upstream_protocol", f"an event is not a chunk: {error}") from None
+        if chunk.error is not None:
+            said = chunk.error.message if isinstance(chunk.error, WireError) else chunk.error
+            raise UpstreamFault("upstream_cut", f"the upstream sent an error event: {said}")
+        if chunk.usage is not None:
+            self.usage = chunk.usage.value()
+            if not chunk.choices and not self._wants_usage:
+                return b""
+        for choice in chunk.choices:
+            delta = choice.delta
+            if delta is not None:
+                if delta.content or delta.refusal or delta.reasoning_content:
+                    self.content = True
+                    if choice.index == 0 and delta.content:
+                        self._parts.append(delta.content)
+                if delta.tool_calls:
+                    self.content = self.tool_calls = True
+                    if choice.index == 0:
+                        self._collect(delta.tool_calls)
+            if choice.finish_reason is not None:
+                self.content = True
+                self.finish = choice.finish_reason
+        return event
+
+    def _collect(self, deltas: list) -> None:  # type: ignore[type-arg]
+        for delta in deltas:
+            call = self._calls.setdefault(delta.index, [delta.id or "", "", ""])
+            if delta.function is not None:
+                call[1] += delta.function.name or ""
+                call[2] += delta.function.arguments or ""
+
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def assembled(self) -> bytes:
+        message: dict[str, object] = {"role": "assistant", "content": self.text()}
+        if self._calls:
+            message["tool_calls"] = [
+                {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+                for _, (id, name, arguments) in sorted(self._calls.items())
+            ]
+        return msgspec.json.encode(
+            {
+                "object": "chat.completion",
+                "model": self._upstream,
+                "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
+            }
+        )
+
+
+def _object(upstream: str, fields: dict[str, bytes], tail: bytes) -> bytes:
+    parts = [b'{"model":', msgspec.json.encode(upstream)]
+    for name, value in fields.items():
+        parts += (b",", msgspec.json.encode(name), b":", value)
+    parts.append(tail)
+    return b"".join(parts)

@@ -1,0 +1,80 @@
+"""What a failed attempt means: whether another model may try, and what the client is told; pure."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidegate.base.errors import RequestError
+from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One attempt that gave no answer."""
+
+    code: str
+    words: str
+    status: int
+    """The status that the client gets when no other model can answer."""
+    fall_back: bool
+    """Whether another model may be asked."""
+    upstream_status: int | None = None
+    retry_after: str | None = None
+
+    def error(self, model: str) -> RequestError:
+        """The refusal for the client, naming the model that failed first."""
+        return Refused(
+            self.status,
+            self.code,
+            f"model {model!r}: {self.words}",
+            cure=_CURES.get(self.code, "retry later, or give the route a fallback model"),
+            retry_after=self.retry_after,
+        )
+
+
+class Refused(RequestError):
+    """A failure of the upstream as the client sees it; ``retry_after`` is passed on as it came."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, cure: str, retry_after: str | None
+    ) -> None:
+        super().__init__(status, code, message, cure=cure)
+        self.retry_after = retry_after
+
+
+_CURES = {
+    "context_length_exceeded": "send a shorter prompt, or route to a model with a larger context",
+    "content_policy_violation": "change the request; no other model is asked about it",
+    "upstream_rate_limited": "retry after the time in retry-after",
+    "upstream_key_rejected": "the operator must store a valid key for this model",
+    "upstream_unreachable": "check that the model's base_url is right and its server is up",
+}
+
+
+def of_fault(fault: UpstreamFault) -> Failure:
+    """A fault of the connection or of the stream: another model may be asked, in time."""
+    in_time = fault.code != "upstream_total_timeout"
+    return Failure(fault.code, fault.words, FAULTS[fault.code], in_time)
+
+
+def of_status(
+    status: int, code: str | None, message: str | None, retry_after: str | None
+) -> Failure:
+    """An answer that is an error. ``code`` and ``message`` are the provider's own."""
+    words = message or f"the upstream answered {status}"
+    match status:
+        case 429:
+            return Failure("upstream_rate_limited", words, 429, True, status, retry_after)
+        case 401 | 402 | 403:
+            # The provider's words may quote the key: they stay out of the client's answer.
+            said = f"the upstream refused the gateway's credentials ({status})"
+            return Failure("upstream_key_rejected", said, 502, True, status)
+        case 404:
+            return Failure("upstream_model_missing", words, 502, True, status)
+        case 400 | 413 | 422:
+            if code in ("context_length_exceeded", "exceed_context_size_error"):
+                return Failure("context_length_exceeded", words, 400, True, status)
+            if code in ("content_policy_violation", "content_filter"):
+                return Failure("content_policy_violation", words, 400, False, status)
+            return Failure(code or "upstream_refused", words, status, False, status)
+        case _:
+            return Failure("upstream_error", words, 502, True, status, retry_after)

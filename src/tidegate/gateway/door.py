@@ -1,0 +1,131 @@
+"""What one worker holds: plans, keys, cache, recorder; and the two ends of one request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from time import perf_counter_ns
+from typing import Any
+
+from tidegate.base.errors import RequestError
+from tidegate.gateway.admit.headers import HeaderSource
+from tidegate.gateway.admit.run import Reader
+from tidegate.gateway.cache import ExactCache
+from tidegate.gateway.plan import Plan
+from tidegate.gateway.record import Recorder
+from tidegate.gateway.values import Call, Headers
+from tidegate.release.values import Release
+from tidegate.switches import KeyRecord, KeySnapshot, KeyTable
+
+_JSON = ("content-type", "application/json")
+_EVENTS = [
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-store"),
+    ("x-accel-buffering", "no"),
+]
+_KEY_WORDS = {
+    "key_missing": ("the request has no key", "send authorization: Bearer <key>"),
+    "key_invalid": ("the key is not known here", "make one with: tidegate keys create"),
+    "key_revoked": ("the key was revoked", "use its successor, or ask the operator for one"),
+    "key_expired": ("the key has expired", "ask the operator for a new one"),
+}
+
+
+class Request:
+    """The incoming end: headers, and a reader of the body."""
+
+    __slots__ = ("headers", "reader")
+
+    def __init__(self, headers: HeaderSource, reader: Reader) -> None:
+        self.headers = headers
+        self.reader = reader
+
+
+class Out:
+    """The outgoing end, over Granian's RSGI protocol. ``begun`` once a status has been sent."""
+
+    __slots__ = ("_protocol", "_transport", "begun")
+
+    def __init__(self, protocol: Any) -> None:
+        self._protocol = protocol
+        self._transport: Any = None
+        self.begun = False
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        self.begun = True
+        self._protocol.response_bytes(status, headers, body)
+
+    async def begin(self, headers: Headers) -> None:
+        """Send 200 and the headers of an event stream."""
+        self.begun = True
+        self._transport = self._protocol.response_stream(200, _EVENTS + headers[1:])
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes of the stream now. Raises when the client has gone."""
+        await self._transport.send_bytes(data)
+
+
+class Door:
+    """The state that the path reads. Everything here is complete before the first request."""
+
+    def __init__(
+        self,
+        release: Release,
+        digest: str,
+        plans: Mapping[str, Plan],
+        cache: ExactCache,
+        recorder: Recorder,
+    ) -> None:
+        self.release = release
+        self.digest = digest
+        self.routes = plans
+        self.cache = cache
+        self.journeys = frozenset(release.journeys)
+        self.max_body_bytes = release.gateway.max_body_bytes
+        self.keys_required = release.gateway.keys == "required"
+        self._recorder = recorder
+        self._keys: KeyTable | None = None
+        self._release_header = ("x-tidegate-release", digest)
+
+    @property
+    def ready(self) -> bool:
+        return self._keys is not None or not self.keys_required
+
+    def take_keys(self, snapshot: KeySnapshot) -> None:
+        """A new snapshot is in force from the next request on."""
+        self._keys = KeyTable(snapshot)
+
+    def find_key(self, token: str | None, now: float) -> KeyRecord:
+        """The key of ``token``. Raises RequestError 401 with the reason, 503 before keys came."""
+        if self._keys is None:
+            raise RequestError(
+                503,
+                "keys_unavailable",
+                "this gateway has not seen its keys yet",
+                cure="retry in a moment; GET /ready says when",
+            )
+        found = self._keys.find(token or "", now)
+        if isinstance(found, KeyRecord):
+            return found
+        message, cure = _KEY_WORDS[found]
+        raise RequestError(401, found, message, cure=cure)
+
+    def record(self, call: Call) -> None:
+        """Write the receipt of ``call``, once."""
+        if not call.recorded:
+            call.recorded = True
+            self._recorder.record(call, perf_counter_ns())
+
+    def headers(self, call: Call, stored_at: float | None = None) -> Headers:
+        """The headers of an answer: which request, release and model, and whether it was kept."""
+        headers = [
+            _JSON,
+            ("x-request-id", call.id),
+            self._release_header,
+            ("x-tidegate-cache", call.cache),
+        ]
+        if call.model is not None:
+            headers.append(("x-tidegate-model", call.model))
+        if stored_at is not None:
+            headers.append(("age", str(max(0, int(time.time() - stored_at)))))
+        return headers

@@ -1,0 +1,102 @@
+"""A release, compiled once into what the stages read on every request."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from tidegate.base.errors import ReleaseError
+from tidegate.base.hashing import canonical_json
+from tidegate.gateway.call import Target
+from tidegate.gateway.guard import OutputGuard
+from tidegate.gateway.render import Template, compile_template
+from tidegate.release.values import Caps, Release, Route
+
+
+class Plan:
+    """One route of one release. ``fingerprint`` changes with anything that may change an answer."""
+
+    def __init__(
+        self, release: Release, digest: str, route: Route, targets: Mapping[str, Target]
+    ) -> None:
+        self.route = route
+        self.release = digest
+        self.targets = [targets[name] for name in route.models]
+        self.template: Template | None = None
+        self.guard: OutputGuard | None = None
+        self.tools: bytes | None = None
+        self.response_format: bytes | None = None
+        prompt = release.prompts[route.prompt] if route.prompt else None
+        if prompt is not None:
+            self.template = compile_template(prompt)
+        if route.tools:
+            self.tools = msgspec.json.encode([_tool(release, name) for name in route.tools])
+        if route.output is not None:
+            self.guard = OutputGuard(route.output)
+            self.response_format = msgspec.json.encode(
+                {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "".join(c if c.isalnum() else "_" for c in route.name),
+                        "strict": True,
+                        "schema": route.output.json_schema,
+                    },
+                }
+            )
+        # The cache's own settings and the kept content do not change what is answered.
+        identity = (
+            msgspec.structs.replace(route, cache_ttl=None, store_content=True),
+            prompt,
+            [release.tools[name] for name in route.tools],
+            [release.models[name] for name in route.models],
+        )
+        self.fingerprint = hashlib.sha256(canonical_json(identity)).digest()
+
+
+def _tool(release: Release, name: str) -> dict[str, Any]:
+    tool = release.tools[name]
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+    }
+    return {"type": "function", "function": function}
+
+
+def compile_plans(release: Release, digest: str, targets: Mapping[str, Target]) -> dict[str, Plan]:
+    """Name of each route (and of each model, where the spec lets clients name them) to its plan."""
+    plans = {}
+    if release.gateway.direct_models:
+        for model in release.models.values():
+            route = Route(name=model.name, kind=model.kind, models=(model.name,), caps=Caps())
+            plans[model.name] = Plan(release, digest, route, targets)
+    for route in release.routes.values():
+        plans[route.name] = Plan(release, digest, route, targets)
+    return plans
+
+
+def load_redactor(reference: str | None) -> Callable[[str], str] | None:
+    """The function named ``package.module:function``. Raises ReleaseError when there is none."""
+    if reference is None:
+        return None
+    module, _, name = reference.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ReleaseError(
+            "redactor_missing",
+            f"ledger.redact names {reference!r}, which cannot be loaded: {error}",
+            cure="install the package beside tidegate, or correct ledger.redact",
+        ) from None
+    if not callable(function):
+        raise ReleaseError(
+            "redactor_missing",
+            f"ledger.redact names {reference!r}, which is not a function",
+            cure="name a function that takes and returns text",
+        )
+    redactor: Callable[[str], str] = function
+    return redactor

@@ -1,0 +1,91 @@
+"""Write the receipt of a request, with its content where the route keeps it, to the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from tidegate.base.money import Usage
+from tidegate.base.tokens import count_tokens
+from tidegate.gateway.record.rules import cost
+from tidegate.gateway.values import Call
+from tidegate.ledger.receipts import Receipt
+from tidegate.ledger.spool import SpoolWriter
+from tidegate.release.values import Model
+
+_encoder = msgspec.json.Encoder()
+
+
+class Recorder:
+    """Turns finished calls into spool records. ``redact`` sees content before the disk does."""
+
+    def __init__(
+        self,
+        spool: SpoolWriter,
+        models: Mapping[str, Model],
+        worker: int,
+        redact: Callable[[str], str] | None,
+    ) -> None:
+        self._spool = spool
+        self._models = models
+        self._worker = worker
+        self._redact = redact
+
+    def record(self, call: Call, now: int) -> None:
+        """Write the receipt; ``now`` is perf_counter_ns. Never raises for a full disk."""
+        plan = call.plan
+        stages = {name: round(ms, 4) for name, ms in call.stages.items()}
+        stages["record"] = 0.0  # its own cost is only known once it is over: see `settle`
+        receipt = Receipt(
+            id=call.id,
+            at=call.at,
+            kind=call.kind,
+            status=call.status,
+            outcome=call.outcome,
+            release=plan.release if plan is not None else None,
+            route=plan.route.name if plan is not None else None,
+            journey=call.journey,
+            tenant=call.tenant,
+            key=call.key_id,
+            model=call.model,
+            stream=call.stream,
+            code=call.code,
+            finish=call.finish,
+            usage=call.usage,
+            replayed=call.replayed,
+            cost=cost(call, self._models),
+            cache=call.cache,
+            stages=stages,
+            first_token=call.first_token,
+            total=round((now - call.started) / 1e6, 4),
+            attempts=tuple(call.attempts),
+            trace=call.trace,
+            parent=call.parent,
+            worker=self._worker,
+        )
+        request = response = b""
+        if plan is not None and plan.route.store_content:
+            request, response = call.body, call.answer_content
+            if self._redact is not None:
+                request, response = self._clean(request), self._clean(response)
+        self._spool.append(_encoder.encode(receipt), request, response)
+
+    def _clean(self, content: bytes) -> bytes:
+        """Redacted content; nothing at all when the hook fails: better lost than leaked."""
+        if not content or self._redact is None:
+            return b""
+        try:
+            return self._redact(content.decode(errors="replace")).encode()
+        except Exception:  # noqa: BLE001 - the edge to a plug-in; the loss is visible in the ledger
+            return msgspec.json.encode({"redaction": "failed"})
+
+
+async def settle(call: Call, prompt: bytes, text: str) -> None:
+    """Estimate the tokens of an answer whose provider sent no numbers, marked as estimated."""
+    if call.usage is None and (text or call.status == 200):
+        call.usage = Usage(
+            prompt=await count_tokens(prompt.decode(errors="replace")),
+            completion=await count_tokens(text),
+            estimated=True,
+        )

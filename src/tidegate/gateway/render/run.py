@@ -1,0 +1,112 @@
+"""Turn the request into the fields that every provider gets: messages, tools, schema, caps."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tidegate.base.errors import RequestError
+from tidegate.base.tokens import count_tokens
+from tidegate.gateway.values import Call
+from tidegate.gateway.wire.openai import ChatHead
+
+_OWN = frozenset(("model", "tidegate", "stream", "stream_options"))
+"""Fields that the gateway itself answers for; all others pass through unread."""
+
+
+async def render(call: Call) -> None:
+    """Fill in ``call.upstream``. Raises RequestError for inputs, sizes and missing messages."""
+    fields = {name: bytes(raw) for name, raw in call.fields.items() if name not in _OWN}
+    plan = call.plan
+    head = call.head
+    if isinstance(head, ChatHead):
+        call.stream = head.stream is True
+        call.wants_usage = bool(head.stream_options and head.stream_options.include_usage)
+        inputs = head.tidegate.inputs if head.tidegate else {}
+        fields["messages"] = join_messages(plan, fields.get("messages", b""), inputs)
+        if plan.tools and "tools" not in fields:
+            fields["tools"] = plan.tools
+        if plan.response_format and "response_format" not in fields:
+            fields["response_format"] = plan.response_format
+        clamp_output(fields, head, plan.route.caps.output_tokens)
+        limit = plan.route.caps.prompt_tokens
+        if limit is not None:
+            await check_prompt(fields["messages"], limit)
+    call.upstream = fields
+
+
+def join_messages(plan: object, raw: bytes, inputs: dict[str, object]) -> bytes:
+    """The rendered message of the route's prompt, then the messages of the request."""
+    template = plan.template  # type: ignore[attr-defined]
+    given = raw.strip()[1:-1].strip() if raw and raw != b"null" else b""
+    if template is None:
+        if inputs:
+            raise RequestError(
+                400,
+                "input_invalid",
+                "this route has no prompt, so it takes no inputs",
+                cure="leave out tidegate.inputs, or name a route with a prompt",
+                param="tidegate.inputs",
+            )
+        if not given:
+            raise RequestError(
+                400,
+                "messages_missing",
+                "the request has no messages",
+                cure="send at least one message",
+                param="messages",
+            )
+        return b"[" + given + b"]"
+    first: bytes = template.message(inputs)
+    return b"[" + first + (b"," + given if given else b"") + b"]"
+
+
+def clamp_output(fields: dict[str, bytes], head: ChatHead, cap: int | None) -> None:
+    """Hold the output length to the route's cap; the name of the client's field is kept."""
+    if cap is None:
+        return
+    asked = {
+        name: value
+        for name, value in (
+            ("max_completion_tokens", head.max_completion_tokens),
+            ("max_tokens", head.max_tokens),
+        )
+        if value is not None
+    }
+    for name, value in asked.items():
+        fields[name] = str(min(value, cap)).encode()
+    if not asked:
+        fields.pop("max_completion_tokens", None)
+        fields["max_tokens"] = str(cap).encode()
+
+
+async def check_prompt(messages: bytes, limit: int) -> None:
+    """Refuse a prompt above its cap. Counted only when it could be: a token is a byte or more."""
+    if len(messages) <= limit:
+        return
+    text = "\n".join(_texts(messages))
+    if len(text.encode(errors="replace")) <= limit:
+        return
+    tokens = await count_tokens(text)
+    if tokens > limit:
+        raise RequestError(
+            400,
+            "prompt_too_long",
+            f"the prompt has about {tokens} tokens, the route allows {limit}",
+            cure="send less, or raise caps.prompt_tokens of the route",
+            param="messages",
+        )
+
+
+def _texts(messages: bytes) -> list[str]:
+    texts: list[str] = []
+    for message in msgspec.json.decode(messages):
+        content = message.get("content")
+        if isinstance(content, str):
+            texts.append(content)
+        elif isinstance(content, list):
+            texts.extend(
+                part["text"]
+                for part in content
+                if isinstance(part, dict) and isinstance(part.get("text"), str)
+            )
+    return texts

@@ -1,0 +1,117 @@
+"""A pinned Jinja2 template whose inputs are declared, typed and complete before it is rendered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+import msgspec
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tidegate.base.errors import RequestError
+from tidegate.release.values import Input, Prompt
+
+# Prompts are text, not HTML: escaping would change what the model reads.
+_environment = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
+)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+class Template:
+    """``message(inputs)`` gives the JSON of one message."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+        self._inputs = prompt.inputs
+        self._template = _environment.from_string(prompt.text)
+        self._role = prompt.role
+        self._constant = self._encode(prompt.text.rstrip("\n")) if _is_plain(prompt.text) else None
+
+    def message(self, given: dict[str, Any]) -> bytes:
+        """``{"role": .., "content": ..}``. Raises RequestError when an input is wrong."""
+        values = check_inputs(self._prompt.name, self._inputs, given)
+        if self._constant is not None:
+            return self._constant
+        try:
+            return self._encode(self._template.render(values))
+        except jinja2.TemplateError as error:
+            raise RequestError(
+                400,
+                "template_failed",
+                f"prompt {self._prompt.name!r} cannot be rendered: {error}",
+                cure="check the inputs against the template",
+                param="tidegate.inputs",
+            ) from None
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise RequestError(
+                400,
+                "template_failed",
+                f"prompt {self._prompt.name!r} cannot be rendered with these inputs: {error}",
+                cure="check the inputs against the template",
+                param="tidegate.inputs",
+            ) from None
+
+    def _encode(self, content: str) -> bytes:
+        return msgspec.json.encode({"role": self._role, "content": content})
+
+
+def _is_plain(text: str) -> bool:
+    return "{{" not in text and "{%" not in text and "{#" not in text
+
+
+def compile_template(prompt: Prompt) -> Template:
+    return Template(prompt)
+
+
+def check_inputs(prompt: str, declared: dict[str, Input], given: dict[str, Any]) -> dict[str, Any]:
+    """The value of every declared input. Raises RequestError naming the first that is wrong."""
+    for name in given:
+        if name not in declared:
+            raise _wrong(prompt, name, "is not declared", f"inputs are: {_names(declared)}")
+    values: dict[str, Any] = {}
+    for name, spec in declared.items():
+        if name not in given:
+            if spec.required and spec.default is None:
+                raise RequestError(
+                    400,
+                    "input_missing",
+                    f"prompt {prompt!r} needs the input {name!r} ({_expected(spec)})",
+                    cure=f'send it in the body: "tidegate": {{"inputs": {{"{name}": ...}}}}',
+                    param=f"tidegate.inputs.{name}",
+                )
+            values[name] = spec.default
+            continue
+        value = given[name]
+        good = isinstance(value, _TYPES[spec.type]) and (
+            spec.type == "boolean" or not isinstance(value, bool)
+        )
+        if not good or (spec.choices and value not in spec.choices):
+            raise _wrong(prompt, name, "has a wrong value", f"expected {_expected(spec)}")
+        values[name] = value
+    return values
+
+
+def _wrong(prompt: str, name: str, what: str, cure: str) -> RequestError:
+    return RequestError(
+        400,
+        "input_invalid",
+        f"input {name[:80]!r} of prompt {prompt!r} {what}",
+        cure=cure,
+        param=f"tidegate.inputs.{name[:80]}",
+    )
+
+
+def _expected(spec: Input) -> str:
+    return "one of " + ", ".join(spec.choices) if spec.choices else spec.type
+
+
+def _names(declared: dict[str, Input]) -> str:
+    return ", ".join(declared) or "none"

@@ -1,0 +1,165 @@
+"""The shapes of the OpenAI API that the gateway reads; everything else passes through unread."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tidegate.base.errors import RequestError
+from tidegate.base.money import Usage
+
+Raw = msgspec.Raw
+
+
+class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The request field ``tidegate``: what a templated route needs and the API has no word for.
+
+    With the OpenAI SDK: ``extra_body={"tidegate": {"inputs": {"goal": "run 5 km"}}}``.
+    """
+
+    inputs: dict[str, Any] = {}
+    """Values for the inputs that the route's prompt declares."""
+    journey: str | None = None
+    """Name of the journey, for clients that do not send W3C baggage."""
+
+
+class Message(msgspec.Struct):
+    role: str
+    content: str | list[Raw] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class ChatHead(msgspec.Struct):
+    """What the gateway itself needs of a chat request, with the types the API documents."""
+
+    model: str
+    messages: list[Message] = []
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    n: int | None = None
+    tools: list[Raw] | None = None
+    tidegate: Extension | None = None
+
+
+class EmbeddingsHead(msgspec.Struct):
+    model: str
+    input: str | list[str | int | list[int]]
+    encoding_format: str | None = None
+    tidegate: Extension | None = None
+
+
+class PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class WireUsage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+
+    def value(self) -> Usage:
+        cached = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
+        thought = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
+        return Usage(
+            prompt=self.prompt_tokens or 0,
+            completion=self.completion_tokens or 0,
+            cached=cached or 0,
+            reasoning=thought or 0,
+        )
+
+
+class AnswerMessage(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[Raw] | None = None
+    refusal: str | None = None
+
+
+class Choice(msgspec.Struct):
+    finish_reason: str | None = None
+    message: AnswerMessage | None = None
+
+
+class ChatAnswer(msgspec.Struct):
+    choices: list[Choice]
+    usage: WireUsage | None = None
+
+
+class EmbeddingsAnswer(msgspec.Struct):
+    data: list[Raw]
+    usage: WireUsage | None = None
+
+
+class ToolFunctionDelta(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct):
+    index: int = 0
+    id: str | None = None
+    function: ToolFunctionDelta | None = None
+
+
+class Delta(msgspec.Struct):
+    content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+
+
+class ChunkChoice(msgspec.Struct):
+    index: int = 0
+    delta: Delta | None = None
+    finish_reason: str | None = None
+
+
+class WireError(msgspec.Struct):
+    message: str | None = None
+    type: str | None = None
+    code: str | int | None = None
+
+
+class Chunk(msgspec.Struct):
+    choices: list[ChunkChoice] = []
+    usage: WireUsage | None = None
+    error: WireError | str | None = None
+
+
+class ErrorBody(msgspec.Struct):
+    error: WireError | str | None = None
+
+
+_TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
+_TYPES |= {404: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error"}
+
+
+def error_body(error: RequestError) -> bytes:
+    """``{"error": {message, type, param, code, cure}}``: the OpenAI shape plus the cure."""
+    return msgspec.json.encode({"error": _error_object(error)})
+
+
+def error_event(error: RequestError) -> bytes:
+    """The same as an in-band event of a stream that had begun."""
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+def _error_object(error: RequestError) -> dict[str, Any]:
+    return {
+        "message": f"{error.message} ({error.cure})",
+        "type": _TYPES.get(error.status, "api_error"),
+        "param": error.param,
+        "code": error.code,
+        "cure": error.cure,
+    }

@@ -1,0 +1,412 @@
+"""A lean HTTP/1.1 client on asyncio protocols: every wait is bounded and every fault has a name.
+
+One ``Connection`` carries one exchange at a time and goes back to its ``Pool`` when the answer
+was read to its end. Parsing is httptools (llhttp). The four clocks of an exchange:
+
+    connect       until the socket (and TLS) is up
+    first token   until ``exchange.first_token_seen()`` is called (streams only)
+    idle          the longest silence between two reads of a stream
+    total         a point in time given by the caller, shared by all attempts of a request
+
+Redirects are never followed, nothing is decompressed (identity is asked for), cookies are not
+kept: a provider that needs any of these is not an API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+_READ_AHEAD = 256 * 1024
+_MAX_ANSWER = 64 << 20
+_IDLE_KEPT = 30.0
+
+
+class UpstreamFault(Exception):
+    """The upstream did not do its part. ``code`` is one of the codes in FAULTS."""
+
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+        self.words = words
+
+
+FAULTS = {
+    "upstream_unreachable": 502,
+    "upstream_connect_timeout": 504,
+    "upstream_first_token_timeout": 504,
+    "upstream_idle_timeout": 504,
+    "upstream_total_timeout": 504,
+    "upstream_cut": 502,
+    "upstream_protocol": 502,
+    "upstream_too_large": 502,
+}
+"""Fault code to the HTTP status a client sees when nothing else could answer."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where requests of one base URL go. ``prefix`` is the path of the base URL, no end slash."""
+
+    host: str
+    port: int
+    tls: bool
+    prefix: str
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def parse_origin(base_url: str) -> Origin:
+    """The origin of ``base_url``. Raises ValueError when it is not an http(s) URL with a host."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{base_url!r} is not an http or https URL")
+    if parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{base_url!r} must not hold credentials, a query or a fragment")
+    tls = parts.scheme == "https"
+    return Origin(parts.hostname, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Status and headers of an answer; header names are lower-case bytes."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes = b""
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.headers.get(b"content-type", b"").startswith(b"text/event-stream")
+
+
+class PoolStatistics(msgspec.Struct, frozen=True):
+    busy: int
+    idle: int
+
+
+class Pool:
+    """Keep-alive connections of one worker to one origin."""
+
+    def __init__(self, origin: Origin, *, tls: ssl.SSLContext | None = None) -> None:
+        self.origin = origin
+        self._tls = (tls or ssl.create_default_context()) if origin.tls else None
+        self._idle: list[Connection] = []
+        self._busy = 0
+
+    def statistics(self) -> PoolStatistics:
+        return PoolStatistics(self._busy, len(self._idle))
+
+    def take(self) -> Connection | None:
+        """An idle connection that is still good, the youngest first; None when there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                self._busy += 1
+                return connection
+        return None
+
+    async def connect(self, timeout: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        self._busy += 1
+        try:
+            async with asyncio.timeout(timeout):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self),
+                    self.origin.host,
+                    self.origin.port,
+                    ssl=self._tls,
+                    server_hostname=self.origin.host if self._tls else None,
+                )
+        except TimeoutError:
+            self._busy -= 1
+            raise UpstreamFault(
+                "upstream_connect_timeout", f"no connection within {timeout:g} s"
+            ) from None
+        except (OSError, ssl.SSLError) as error:
+            self._busy -= 1
+            raise UpstreamFault("upstream_unreachable", str(error)) from None
+        except BaseException:
+            self._busy -= 1
+            raise
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        """The exchange is over; keep the connection when it may carry another."""
+        self._busy -= 1
+        if connection.usable and len(self._idle) < 64:
+            connection.rest()
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def forget(self, connection: Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def close(self) -> None:
+        for connection in self._idle[:]:
+            connection.close()
+        self._idle.clear()
+
+
+class Connection(asyncio.Protocol):
+    """One socket, one exchange at a time: ``send``, then ``reply``, then ``read`` until b""."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._parser: Any = None
+        self._rest: asyncio.TimerHandle | None = None
+        self._total: asyncio.TimerHandle | None = None
+        self._quiet: asyncio.TimerHandle | None = None
+        self._used = False
+        self._clean = True
+        self._draining: asyncio.TimerHandle | None = None
+        self.was_reused = False
+        """Whether the present exchange began on a connection that had carried another."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: dict[bytes, bytes] = {}
+        self._chunks: collections.deque[bytes] = collections.deque()
+        self._buffered = 0
+        self._received = 0
+        self._whole = False
+        self._streamed = False
+        self._paused = False
+        self._complete = False
+        self._fault: UpstreamFault | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._limit = 0.0
+        self._limit_code = ""
+        self._heard = 0.0
+
+    # -- the exchange ---------------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        return self._clean and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def untouched(self) -> bool:
+        """True while no byte of the answer has come: the request may be sent again elsewhere."""
+        return self._received == 0
+
+    def send(self, data: bytes, *, deadline: float, quiet: float | None) -> None:
+        """Send a request. ``deadline`` is loop time; ``quiet`` is the first-token limit in seconds
+        of a stream, None for a whole answer."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self._reset()
+        self._clean = False
+        self.was_reused, self._used = self._used, True
+        self._parser = httptools.HttpResponseParser(self)
+        self._total = self._loop.call_at(
+            deadline, self._fail, "upstream_total_timeout", "the request's total time is used up"
+        )
+        if quiet is not None:
+            self._streamed = True
+            self._limit, self._limit_code = quiet, "upstream_first_token_timeout"
+            self._heard = self._loop.time()
+            self._quiet = self._loop.call_later(quiet, self._check_quiet)
+        self._transport.write(data)
+
+    def first_token_seen(self, idle: float) -> None:
+        """The first content is there: from now on silence is measured against ``idle`` seconds."""
+        self._limit, self._limit_code = idle, "upstream_idle_timeout"
+        self._heard = self._loop.time()
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = self._loop.call_later(idle, self._check_quiet)
+
+    async def whole(self) -> Reply:
+        """The complete answer. Raises UpstreamFault."""
+        while not self._complete:
+            await self._wait()
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return Reply(self._parser.get_status_code(), self._headers, body)
+
+    async def head(self) -> Reply:
+        """Status and headers, as soon as they are there. Raises UpstreamFault."""
+        while not self._whole:
+            await self._wait()
+        return Reply(self._parser.get_status_code(), self._headers)
+
+    async def read(self) -> bytes:
+        """What has come since the last read; b"" at the proper end. Raises UpstreamFault."""
+        while not self._chunks:
+            if self._complete:
+                return b""
+            await self._wait()
+        data = self._chunks.popleft() if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._heard = self._loop.time()
+            self._transport.resume_reading()
+        return data
+
+    def finish(self, *, drain: bool = False) -> None:
+        """End the exchange; an incomplete one closes the connection at once.
+
+        With ``drain`` the content is all there and only the protocol's ending is awaited, for a
+        second at most, so that the connection can be kept; nobody waits for that.
+        """
+        self._cancel_timers()
+        if drain and not self._complete and self._fault is None and self._transport is not None:
+            self._draining = self._loop.call_later(1.0, self._end)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
+        if self._complete and self._parser.should_keep_alive() and self._transport is not None:
+            self._clean = True
+        self._pool.give_back(self)
+
+    # -- what the socket and the parser say -----------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._clean:  # bytes that nobody asked for: never trust the connection again
+            self._clean = False
+            self.close()
+            return
+        self._received += len(data)
+        self._heard = self._loop.time() if self._streamed else 0.0
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail("upstream_protocol", f"the answer is not HTTP/1.1: {error}")
+            return
+        self._wake()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        self._whole = True
+
+    def on_body(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._streamed:
+            if self._buffered > _READ_AHEAD and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        elif self._buffered > _MAX_ANSWER:
+            self._fail("upstream_too_large", f"the answer is larger than {_MAX_ANSWER >> 20} MiB")
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:  # an interim answer (100 Continue, 103): the real one follows
+            self._whole = False
+            self._headers = {}
+            return
+        self._complete = True
+        if self._draining is not None:
+            self._loop.call_soon(self._end_drain)
+
+    def _end_drain(self) -> None:
+        if self._draining is not None:
+            self._end()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if not self._complete:
+            until_close = (
+                self._whole
+                and b"content-length" not in self._headers
+                and b"chunked" not in self._headers.get(b"transfer-encoding", b"")
+            )
+            if until_close and error is None:
+                self._complete = True  # RFC 9112, 6.3: no length given, the end is the close
+            elif self._fault is None:
+                self._fault = UpstreamFault(
+                    "upstream_cut", f"the connection broke ({error or 'closed by the upstream'})"
+                )
+        self._wake()
+        self._end_drain()
+        if self._clean:
+            self._clean = False
+            self._pool.forget(self)
+
+    # -- clocks ---------------------------------------------------------------------------------
+
+    def _check_quiet(self) -> None:
+        silent = self._loop.time() - self._heard
+        if self._paused:
+            silent = 0.0  # the client is slow, not the upstream
+        if silent >= self._limit - 0.001:
+            what = "content" if self._limit_code.startswith("upstream_first") else "data"
+            self._fail(self._limit_code, f"no {what} for {self._limit:g} s")
+        else:
+            self._quiet = self._loop.call_later(self._limit - silent, self._check_quiet)
+
+    def rest(self) -> None:
+        self._rest = self._loop.call_later(_IDLE_KEPT, self.close)
+
+    def close(self) -> None:
+        self._clean = False
+        self._cancel_timers()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self._pool.forget(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _cancel_timers(self) -> None:
+        if self._total is not None:
+            self._total.cancel()
+            self._total = None
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+
+    def _fail(self, code: str, words: str) -> None:
+        if self._fault is None and not self._complete:
+            self._fault = UpstreamFault(code, words)
+        if self._transport is not None:
+            self._transport.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if (
+            self._waiter is not None
+            and not self._waiter.done()
+            and (self._streamed or self._complete or self._fault is not None)
+        ):
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._raise_fault()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if not self._chunks and not self._complete:
+            self._raise_fault()
+
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
+            raise self._fault

@@ -1,0 +1,67 @@
+"""One gateway over two simulated model servers, shared by most tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TEMPLATE, _fresh_database
+from tests.gateway.app import GatewayProcess
+from tests.gateway.releases import sample_release
+from tidegate.stores.postgres import PostgresPlace
+from tidegate.testing import ModelServer, Script
+
+ANSWER = "The quick brown fox jumps over the lazy dog"
+SPARE_ANSWER = "A spare answer"
+
+
+@pytest.fixture(scope="package")
+def servers() -> Iterator[tuple[ModelServer, ModelServer]]:
+    with ModelServer(answer=ANSWER) as first, ModelServer(answer=SPARE_ANSWER) as second:
+        yield first, second
+
+
+@pytest.fixture(scope="package")
+def shared_gateway(
+    tmp_path_factory: pytest.TempPathFactory,
+    servers: tuple[ModelServer, ModelServer],
+    postgres_server: PostgresPlace,
+    valkey_server: Path,
+) -> Iterator[GatewayProcess]:
+    first, second = servers
+    release = sample_release(first.base_url, second.base_url, first.url)
+    folder = tmp_path_factory.mktemp("gateway")
+    with contextmanager(_fresh_database)(postgres_server, TEMPLATE) as database_url:
+        process = GatewayProcess(folder, release, database_url, f"unix://{valkey_server}")
+        try:
+            yield process.start()
+        finally:
+            process.stop()
+
+
+@pytest.fixture
+def upstream(servers: tuple[ModelServer, ModelServer]) -> ModelServer:
+    """The server of the first model, as new: nothing scripted, nothing seen."""
+    servers[0].reset()
+    servers[0].script = Script()
+    return servers[0]
+
+
+@pytest.fixture
+def spare(servers: tuple[ModelServer, ModelServer]) -> ModelServer:
+    """The fallback's server, as new."""
+    servers[1].reset()
+    servers[1].script = Script()
+    return servers[1]
+
+
+@pytest.fixture
+def gateway(
+    shared_gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, valkey_url: str
+) -> GatewayProcess:
+    """The shared gateway with an empty cache; its ``receipts`` are those of this test."""
+    shared_gateway.forget()
+    return shared_gateway

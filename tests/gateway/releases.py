@@ -1,0 +1,107 @@
+"""Releases made by hand: what the tests of the gateway serve."""
+
+from __future__ import annotations
+
+from tidegate.base.hashing import sha256
+from tidegate.base.money import Price
+from tidegate.release.values import (
+    Caps,
+    GatewaySettings,
+    Input,
+    Journey,
+    Model,
+    OutputSchema,
+    Pinned,
+    Prompt,
+    Release,
+    Route,
+    Timeouts,
+)
+
+PLAN = "Make a plan for {{ goal }} at level {{ level }}."
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+
+
+def pinned(path: str, text: str) -> Pinned:
+    return Pinned(path=path, sha256=sha256(text), size=len(text))
+
+
+def sample_release(
+    base_url: str,
+    spare_url: str = "http://127.0.0.1:9/v1",
+    anthropic_url: str = "http://127.0.0.1:9",
+    *,
+    keys: str = "required",
+    timeouts: Timeouts = Timeouts(connect=1, first_token=2, idle=1, total=6),
+) -> Release:
+    price = Price(input=1.0, output=2.0, cached_input=0.5)
+    prompt = Prompt(
+        name="plan",
+        file=pinned("prompts/plan.md", PLAN),
+        text=PLAN,
+        role="user",
+        inputs={
+            "goal": Input(type="string"),
+            "level": Input(
+                type="string", choices=("beginner", "athlete"), required=False, default="beginner"
+            ),
+        },
+    )
+    models = {
+        "small": Model(
+            name="small", kind="chat", provider="openai", upstream="mock-1",
+            base_url=base_url, price=price,
+        ),
+        "spare": Model(
+            name="spare", kind="chat", provider="openai", upstream="mock-2",
+            base_url=spare_url, price=price,
+        ),
+        "claude": Model(
+            name="claude", kind="chat", provider="anthropic", upstream="mock-3",
+            base_url=anthropic_url + "/v1", price=price,
+        ),
+        "unpriced": Model(
+            name="unpriced", kind="chat", provider="openai", upstream="mock-4", base_url=base_url
+        ),
+        "embedder": Model(
+            name="embedder", kind="embeddings", provider="openai", upstream="mock-e",
+            base_url=base_url, price=Price(input=0.1),
+        ),
+    }  # fmt: skip
+    routes = [
+        Route(name="plain", kind="chat", models=("small",), timeouts=timeouts),
+        Route(name="rescued", kind="chat", models=("small", "spare"), timeouts=timeouts),
+        Route(
+            name="plan", kind="chat", models=("small",), prompt="plan", cache_ttl=60,
+            timeouts=timeouts,
+        ),
+        Route(
+            name="capped", kind="chat", models=("small",), timeouts=timeouts,
+            caps=Caps(prompt_tokens=50, output_tokens=16),
+        ),
+        Route(
+            name="shaped", kind="chat", models=("small",), timeouts=timeouts,
+            output=OutputSchema(file=pinned("s.json", "{}"), json_schema=SCHEMA),
+        ),
+        Route(name="claude", kind="chat", models=("claude",), timeouts=timeouts),
+        Route(name="unpriced", kind="chat", models=("unpriced",), timeouts=timeouts),
+        Route(
+            name="private", kind="chat", models=("small",), timeouts=timeouts, store_content=False
+        ),
+        Route(
+            name="embed", kind="embeddings", models=("embedder",), cache_ttl=60, timeouts=timeouts
+        ),
+    ]  # fmt: skip
+    return Release(
+        app="sample",
+        models=models,
+        prompts={"plan": prompt},
+        routes={route.name: route for route in routes},
+        journeys={"get-plan": Journey(name="get-plan", routes=("plan",))},
+        gateway=GatewaySettings(keys=keys, direct_models=True, max_body_bytes=65536),
+    )
