@@ -1,0 +1,27 @@
+"""External engines are named by two variables, and a wrong one is refused without repeating it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tidegate.base.errors import StoreError
+from tidegate.stores.settings import StoreSettings, read_store_settings
+
+
+def test_nothing_set_means_embedded() -> None:
+    assert read_store_settings({"TIDEGATE_VALKEY_URL": " "}) == StoreSettings()
+
+
+def test_both_are_read() -> None:
+    environment = {"TIDEGATE_DATABASE_URL": "postgresql://h/d", "TIDEGATE_VALKEY_URL": "redis://h"}
+    expected = StoreSettings(database_url="postgresql://h/d", valkey_url="redis://h")
+    assert read_store_settings(environment) == expected
+
+
+@pytest.mark.parametrize("variable", ["TIDEGATE_DATABASE_URL", "TIDEGATE_VALKEY_URL"])
+def test_an_unknown_scheme_is_refused_and_not_repeated(variable: str) -> None:
+    with pytest.raises(StoreError) as raised:
+        read_store_settings({variable: "mysql://user:hunter2@host"})
+    assert raised.value.code == "store_url_invalid"
+    assert variable in raised.value.message
+    assert "hunter2" not in str(raised.value)
