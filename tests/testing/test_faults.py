@@ -1,0 +1,202 @@
+"""Each fault breaks an answer in its own way, in both dialects, streamed and not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import httpx
+import pytest
+
+from tidegate.testing import (
+    Cut,
+    Drip,
+    ErrorEvent,
+    Fault,
+    Hang,
+    InvalidEvent,
+    MissingDone,
+    ModelServer,
+    NoUsage,
+    Refuse,
+    Reset,
+    Script,
+    Silence,
+    SlowFirstToken,
+    Stall,
+    UsageWithChoices,
+    Words,
+)
+
+PATHS = ("/v1/chat/completions", "/v1/messages")
+ENDINGS = {PATHS[0]: b"data: [DONE]", PATHS[1]: b"event: message_stop"}
+TOKENS = {PATHS[0]: b'"content":"', PATHS[1]: b'"text_delta"'}
+
+
+class Heard:
+    """The bytes of one answer until the connection ended or ``patience`` seconds were silent."""
+
+    def __init__(self, server: ModelServer, path: str, stream: bool, patience: float = 0.3) -> None:
+        body = json.dumps(
+            {
+                "model": "m",
+                "max_tokens": 99,
+                "messages": [{"role": "user", "content": "hi"}],
+                "stream": stream,
+                "stream_options": {"include_usage": True},
+            }
+        ).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        self.data, self.end = b"", "closed"
+        start = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            raw.settimeout(patience)
+            raw.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+            try:
+                while part := raw.recv(65536):
+                    self.data += part
+            except TimeoutError:
+                self.end = "silent"
+            except ConnectionResetError:
+                self.end = "reset"
+        self.seconds = time.monotonic() - start
+        self.tokens = max(0, self.data.count(TOKENS[path]) - (path == PATHS[0] and stream))
+        self.finished = ENDINGS[path] in self.data
+        self.whole = self.data.endswith(b"0\r\n\r\n")
+
+
+def hear(fault: Fault, path: str, stream: bool, patience: float = 0.3) -> Heard:
+    with ModelServer(Words(6), script=Script.of(fault)) as server:
+        heard = Heard(server, path, stream, patience)
+        assert server.requests[0].fault == fault.name
+        assert server.statistics().faults == {fault.name: 1}
+        return heard
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_before_the_first_byte(path: str, stream: bool) -> None:
+    assert (hear(Reset(), path, stream).end, hear(Reset(), path, stream).data) == ("reset", b"")
+    hung = hear(Hang(), path, stream)
+    assert (hung.end, hung.data) == ("silent", b"")
+    silent = hear(Silence(), path, stream)
+    assert silent.end == "silent"
+    assert silent.data.startswith(b"HTTP/1.1 200 OK")
+    assert silent.data.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_cut_stream_has_no_ending(path: str) -> None:
+    for how, end in (("close", "closed"), ("reset", "reset"), ("clean", "closed")):
+        heard = hear(Cut(2, how), path, True)  # type: ignore[arg-type]
+        assert (heard.end, heard.tokens, heard.finished) == (end, 2, False)
+        assert heard.whole is (how == "clean")
+    assert hear(Cut(99), path, True).tokens == 6
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("how", ["close", "clean"])
+def test_a_cut_body_is_shorter_than_it_said(path: str, how: str) -> None:
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    with ModelServer(Words(6), script=Script.of(f"cut how={how}")) as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(server.url + path, json=ask)
+        assert server.requests[0].status == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stall_keeps_the_connection_open(path: str) -> None:
+    heard = hear(Stall(3), path, True)
+    assert (heard.end, heard.tokens, heard.finished, heard.whole) == ("silent", 3, False, False)
+    assert hear(Stall(3), path, False).end == "silent"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_invalid_event_is_followed_by_the_rest(path: str) -> None:
+    heard = hear(InvalidEvent(2), path, True)
+    assert heard.finished
+    events = [x for x in heard.data.split(b"\n") if x.startswith(b"data: {")]
+    broken = [x for x in events if not _is_json(x[6:])]
+    assert len(broken) == 1
+    plain = hear(InvalidEvent(2), path, False)
+    assert not _is_json(plain.data.partition(b"\r\n\r\n")[2])
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_missing_ending_and_an_error_inside_a_200(path: str) -> None:
+    missing = hear(MissingDone(), path, True)
+    assert (missing.tokens, missing.finished, missing.whole) == (6, False, True)
+    error = hear(ErrorEvent(2, "boom"), path, True)
+    assert error.data.startswith(b"HTTP/1.1 200 OK")
+    assert (error.tokens, error.finished, error.whole) == (2, False, True)
+    assert b'"message":"boom"' in error.data
+    plain = hear(ErrorEvent(), path, False).data
+    assert plain.startswith(b"HTTP/1.1 200 OK")
+    assert b'"error"' in plain
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_slow_answers_are_whole(path: str, stream: bool) -> None:
+    late = hear(SlowFirstToken(0.2), path, stream)
+    assert late.seconds >= 0.2
+    with ModelServer(Words(6)) as server:
+        straight = Heard(server, path, stream).data
+        server.reset()
+        server.script = Script.of(Drip(0.001, 20))
+        dripped = Heard(server, path, stream)
+    assert dripped.data == straight
+    assert dripped.seconds > 0.01
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_usage_left_out_or_moved(stream: bool) -> None:
+    assert b'"prompt_tokens"' not in hear(NoUsage(), PATHS[0], stream).data
+    assert b'"output_tokens"' not in hear(NoUsage(), PATHS[1], stream).data
+    moved = hear(UsageWithChoices(), PATHS[0], True).data
+    assert b'"choices":[]' not in moved
+    [line] = [x for x in moved.split(b"\n") if b'"prompt_tokens"' in x]
+    assert json.loads(line[6:])["choices"][0]["finish_reason"] == "stop"
+
+
+def refusal(fault: Fault, path: str) -> httpx.Response:
+    with ModelServer(script=Script.of(fault)) as server:
+        ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        return httpx.post(server.url + path, json=ask)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (Refuse(retry_after=2), 429, "rate_limit_exceeded"),
+        (Refuse(status=500), 500, "server_error"),
+        (Refuse(status=503), 503, "overloaded"),
+        (Refuse(status=401), 401, "invalid_api_key"),
+        (Refuse(status=418), 418, "server_error"),
+        (Refuse(status=429, code="insufficient_quota"), 429, "insufficient_quota"),
+        (Refuse.context_length(), 400, "context_length_exceeded"),
+        (Refuse.content_policy(), 400, "content_policy_violation"),
+    ],
+)
+def test_refusals_have_the_providers_shape(fault: Refuse, status: int, code: str) -> None:
+    answer = refusal(fault, PATHS[0])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.headers.get("retry-after") == ("2" if fault.retry_after else None)
+    other = refusal(fault, PATHS[1])
+    assert (other.status_code, other.json()["type"]) == (status, "error")
+
+
+def test_a_refusal_can_carry_any_body_and_headers() -> None:
+    page = Refuse(status=502, body="<html>no</html>", headers=(("content-type", "text/html"),))
+    answer = refusal(page, PATHS[0])
+    assert (answer.status_code, answer.text) == (502, "<html>no</html>")
+    assert answer.headers["content-type"] == "text/html"

@@ -1,0 +1,99 @@
+"""Which request meets which fault."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from tidegate.base.errors import UsageError
+from tidegate.testing import Cut, ModelServer, Refuse, Reset, Script, SeenRequest, Step
+from tidegate.testing.script import parse_step
+
+
+def seen(index: int, path: str = "/v1/chat/completions", **headers: str) -> SeenRequest:
+    return SeenRequest(
+        index=index, method="POST", path=path, headers=headers, body=b"{}", arrived=0.0
+    )
+
+
+def hits(script: Script, count: int = 30, model: str = "m", seed: int = 0) -> list[int]:
+    return [n for n in range(count) if script.fault_for(seen(n), model, seed) is not None]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("reset", list(range(30))),
+        ("every=10 reset", [9, 19, 29]),
+        ("index=0,3 reset", [0, 3]),
+        ("first=2 reset", [0, 1]),
+        ("after=28 reset", [28, 29]),
+        ("after=10 every=10 reset", [19, 29]),
+        ("model=m first=1 reset", [0]),
+        ("model=other reset", []),
+        ("path=/v1/chat first=1 reset", [0]),
+        ("path=/v1/embeddings reset", []),
+    ],
+)
+def test_conditions(text: str, expected: list[int]) -> None:
+    assert hits(Script.of(text)) == expected
+
+
+def test_the_first_step_that_fits_is_played() -> None:
+    script = Script.of("index=1 status=500", Step(fault=Reset(), every=2), Cut(1))
+    played = [script.fault_for(seen(n), "m", 0) for n in range(4)]
+    assert played == [Cut(1), Refuse(status=500), Cut(1), Reset()]
+
+
+def test_a_predicate_sees_the_request() -> None:
+    script = Script.of(Step(fault=Reset(), when=lambda request: "x-canary" in request.headers))
+    assert script.fault_for(seen(0), "m", 0) is None
+    assert script.fault_for(seen(0, **{"x-canary": "1"}), "m", 0) == Reset()
+
+
+@given(seed=some.integers(0, 2**32), rate=some.sampled_from([0.0, 0.2, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_a_rate_is_kept_and_the_seed_decides_who(seed: int, rate: float) -> None:
+    script = Script.of(Step(fault=Reset(), rate=rate))
+    met = hits(script, 400, seed=seed)
+    assert met == hits(script, 400, seed=seed)
+    assert abs(len(met) - 400 * rate) <= 45  # above five standard deviations
+
+
+def test_details() -> None:
+    assert parse_step("status=429 retry_after=2").fault == Refuse(status=429, retry_after=2)
+    assert parse_step("status=503 retry_after=1m").fault == Refuse(status=503, retry_after=60)
+    assert parse_step("cut=5 how=clean").fault == Cut(5, "clean")
+    assert parse_step("cut").fault == Cut()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "every=10",
+        "nope",
+        "status=x",
+        "reset hang",
+        "every=x reset",
+        "reset how=clean",
+        "drip=2",
+    ],
+)
+def test_unreadable_faults_say_what_may_be_written(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a fault") as error:
+        parse_step(text)
+    assert error.value.code == "fault_unreadable"
+    assert "missing_done" in error.value.cure
+
+
+def test_a_request_brings_its_own_fault() -> None:
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    with ModelServer(script=Script.of("index=1 reset")) as server:
+        url = f"{server.base_url}/chat/completions"
+        for fault, status in (("status=503", 503), ("status=429", 429), ("bogus", 400)):
+            answer = httpx.post(url, json=ask, headers={"x-mock-fault": fault})
+            assert answer.status_code == status
+        assert httpx.post(url, json=ask).status_code == 200
