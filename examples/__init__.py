@@ -1,0 +1,1 @@
+"""Example apps, each its own process, each with its own tidegate.yaml."""

@@ -1,0 +1,1 @@
+"""A small fitness coach on the web: get a plan, ask a question. Read journeys.py first."""

@@ -1,0 +1,32 @@
+"""Where the gateway and the database are: variables first, then what ``tidegate up`` wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tidegate.base.runtime import read_runtime
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    gateway_url: str
+    database_url: str = field(repr=False)
+    key: str = field(repr=False)
+    folder: Path = FOLDER
+
+
+def read_settings(env: Mapping[str, str] = os.environ, folder: Path = FOLDER) -> Settings:
+    """Raises RuntimeStateError ``not_running`` when neither the variables nor a run say it."""
+    names = ("TIDEGATE_GATEWAY_URL", "DATABASE_URL", "TIDEGATE_KEY")
+    gateway_url, database_url, key = (env.get(name) for name in names)
+    if not (gateway_url and database_url and key):
+        runtime = read_runtime(folder)
+        gateway_url = gateway_url or runtime.gateway_url
+        database_url = database_url or runtime.database_url
+        key = key or (runtime.run / "dev.key").read_text().strip()
+    return Settings(gateway_url, database_url, key, folder)
