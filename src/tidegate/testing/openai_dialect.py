@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tidegate.testing.answers import ToolCall
@@ -59,24 +60,20 @@ class OpenAIDialect:
             "model": reply.model,
         }
 
-        def event(delta: dict[str, Any], finish: str | None = None, **more: object) -> bytes:
+        def body(delta: dict[str, Any], finish: str | None = None, **more: object) -> bytes:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
             extra = {"usage": None, **more} if own else more
-            return _frame(encode({**base, "choices": [choice], **extra}))
+            return encode({**base, "choices": [choice], **extra})
 
         waits = reply.waits or [0.0]
         yield Beat(0.0, "head", STREAM_HEAD)
-        yield Beat(waits[0], "open", event(_opening(reply)))
-        tool = isinstance(reply.answer, ToolCall)
+        yield Beat(waits[0], "open", _frame(body(_opening(reply))))
+        before, after = _around_token(body, isinstance(reply.answer, ToolCall))
         for at, token in enumerate(reply.tokens):
-            delta = (
-                {"tool_calls": [{"index": 0, "function": {"arguments": token}}]}
-                if tool
-                else {"content": token}
-            )
-            yield Beat(waits[at] if at else 0.0, "token", event(delta))
+            data = chunk(before + encode(token) + after)
+            yield Beat(waits[at] if at else 0.0, "token", data)
         riding = {"usage": usage_of(reply)} if asked and reply.usage == "with_choices" else {}
-        yield Beat(0.0, "finish", event({}, reply.finish, **riding))
+        yield Beat(0.0, "finish", _frame(body({}, reply.finish, **riding)))
         if own:
             usage = {**base, "choices": [], "usage": usage_of(reply)}
             yield Beat(0.0, "usage", _frame(encode(usage)))
@@ -92,6 +89,16 @@ class OpenAIDialect:
 
     def event(self, text: str) -> bytes:
         return _frame(text.encode())
+
+
+def _around_token(body: Callable[[dict[str, Any]], bytes], tool: bool) -> tuple[bytes, bytes]:
+    """What stands before and after a token in its event: equal for all tokens of an answer."""
+    name = "arguments" if tool else "content"
+    text = {name: ""}
+    whole = body({"tool_calls": [{"index": 0, "function": text}]} if tool else text)
+    # Quotes inside values are escaped, so only the field itself can match.
+    before, field, after = whole.partition(f'"{name}":""'.encode())
+    return b"data: " + before + field[:-2], after + b"\n\n"
 
 
 def _opening(reply: Reply) -> dict[str, Any]:
