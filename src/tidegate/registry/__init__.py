@@ -6,8 +6,14 @@ Reads:    release.   Writes: .tidegate/registry, the user's artifact cache.
 Words:    registry, blob, manifest, tag, artifact, source, member
 """
 
-from tidegate.registry.artifacts import Store, fetch, locate, open_store
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from tidegate.registry.releases import history, load_release, put, read_file, resolve
+
+if TYPE_CHECKING:
+    from tidegate.registry.artifacts import Store, fetch, locate, open_store
 
 __all__ = [
     "Store",
@@ -20,3 +26,12 @@ __all__ = [
     "read_file",
     "resolve",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the half that fetches only when it is asked for: the gateway never is that one."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tidegate.registry import artifacts
+
+    return getattr(artifacts, name)

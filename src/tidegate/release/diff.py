@@ -33,6 +33,9 @@ _WORDS = {
     "store_content": "store content",
     "train": "release",
 }
+_FILES = {("file",), ("output", "file")}
+"""Where the pin of a file stands whose content is told by what was read from it."""
+_ABSENT = msgspec.UNSET
 _MOST = 60
 """Longest value that is shown whole, in characters."""
 
@@ -80,7 +83,7 @@ def _named(word: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Change]:
             yield Change(kind="removed", what=what)
         elif name not in a:
             yield Change(kind="added", what=what)
-        elif a[name] != b[name] or _order_differs(a[name], b[name]):
+        else:
             yield from _fields(what, a[name], b[name])
 
 
@@ -94,19 +97,12 @@ def _fields(what: str, a: Any, b: Any) -> Iterator[Change]:
     if isinstance(a, Pinned) and isinstance(b, Pinned):
         yield from _pinned(what, a, b)
         return
-    left, right = dict(_leaves(a, ())), dict(_leaves(b, ()))
-    for path in dict.fromkeys((*left, *right)):
-        if path in left and path in right and left[path] == right[path]:
-            continue
-        if path[-2:-1] == ("file",) and path[-1] != "path":
-            continue
+    for how in _differences(a, b, ()):
         told = True
-        old = _show(path, left[path]) if path in left else "none"
-        new = _show(path, right[path]) if path in right else "none"
-        yield Change(kind="changed", what=what, how=f"{_name(path)} {old} -> {new}".strip())
+        yield Change(kind="changed", what=what, how=how)
     if not told and _order_differs(a, b):
         yield Change(kind="changed", what=what, how="order of the schema's properties changed")
-    elif not told and left != right:
+    elif not told and a != b:
         yield Change(kind="changed", what=what, how="layout of its file changed")
 
 
@@ -120,23 +116,44 @@ def _pinned(what: str, a: Pinned, b: Pinned) -> Iterator[Change]:
 
 def text_change(a: str, b: str) -> str:
     """``text changed (12 lines, +3 -1)``: lines now, lines added, lines removed."""
-    marks = [line[:2] for line in difflib.ndiff(a.splitlines(), b.splitlines())]
-    added, removed = marks.count("+ "), marks.count("- ")
-    lines = len(b.splitlines())
+    old, new = a.splitlines(), b.splitlines()
+    matcher = difflib.SequenceMatcher(a=old, b=new, autojunk=len(old) + len(new) > 4000)
+    added = removed = 0
+    for tag, from_old, to_old, from_new, to_new in matcher.get_opcodes():
+        if tag != "equal":
+            removed, added = removed + to_old - from_old, added + to_new - from_new
+    lines = len(new)
     if not added and not removed:
         return "text changed (white space at line ends)"
     return f"text changed ({lines} line{'s' * (lines != 1)}, +{added} -{removed})"
 
 
-def _leaves(value: Any, at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every scalar and list below ``value`` with its path."""
+def _differences(a: Any, b: Any, at: tuple[str, ...]) -> Iterator[str]:
+    """Every scalar, list or branch that differs, in words; a file only by its path."""
+    a, b = _branch(a), _branch(b)
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in dict.fromkeys((*a, *b)):
+            if at not in _FILES or key == "path":
+                yield from _differences(a.get(key, _ABSENT), b.get(key, _ABSENT), (*at, str(key)))
+    elif isinstance(b, dict) and b:
+        yield f"{_name(at)} added"
+    elif isinstance(a, dict) and a:
+        yield f"{_name(at)} removed"
+    elif _bytes(a) != _bytes(b):
+        nothing = "null" if a is _ABSENT or b is _ABSENT else "none"
+        old, new = (nothing if value is None else _show(at, value) for value in (a, b))
+        yield f"{_name(at)} {old} -> {new}".strip()
+
+
+def _branch(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
-        value = {name: getattr(value, name) for name in value.__struct_fields__}
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _leaves(item, (*at, str(name)))
-    elif value not in (None, {}):
-        yield at, value
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    """As it stands in the release: 1, 1.0 and true are three values."""
+    return b"" if value is _ABSENT else msgspec.json.encode(value)
 
 
 def _name(path: tuple[str, ...]) -> str:
@@ -147,8 +164,9 @@ def _show(path: tuple[str, ...], value: Any) -> str:
     last = path[-1] if path else ""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     rules: tuple[tuple[bool, Callable[[Any], str]], ...] = (
+        (value is _ABSENT, lambda _: "none"),
         (last in _TIMES and number, duration_text),
-        (last.endswith("sha256"), lambda text: f"{text[:8]}.."),
+        (last.endswith("sha256") and isinstance(value, str), lambda text: f"{text[:8]}.."),
         (isinstance(value, list | tuple), lambda items: ", ".join(map(str, items)) or "none"),
         (isinstance(value, bool), lambda flag: "on" if flag else "off"),
     )

@@ -1,0 +1,157 @@
+"""What changed, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.release.apps import edit, write_app
+from tidegate.release.build import build_release
+from tidegate.release.diff import changes, text_change
+from tidegate.release.encoding import encode_release
+from tidegate.release.files import AppFiles
+from tidegate.release.values import Journey, Release
+from tidegate.spec import load
+
+
+def built(folder: Path) -> Release:
+    return build_release(load(folder, {}).spec, AppFiles(folder))
+
+
+YAML, PLAN, SEARCH = "tidegate.yaml", "prompts/plan.md", "tools/search.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        (YAML, "exact: 1h", "exact: 10m", ["route recommend: cache 1h -> 10m"]),
+        (YAML, "cache: {exact: 1h}", "cache: {}", ["route recommend: cache 1h -> none"]),
+        (
+            YAML,
+            "first_token: 3s",
+            "first_token: 800ms",
+            ["route recommend: timeouts first_token 3s -> 0.8s"],
+        ),
+        (
+            YAML,
+            "a" * 64,
+            "c" * 64,
+            ["model small: artifact weights sha256 aaaaaaaa.. -> cccccccc.."],
+        ),
+        (YAML, "app: coach", "app: trainer", ["app: coach -> trainer"]),
+        (
+            YAML,
+            "fallback: [small, {",
+            "fallback: [{",
+            ["route recommend: models large, small -> large"],
+        ),
+        (
+            PLAN,
+            "Be kind.\n",
+            "Be brief.\nBe kind.\n",
+            ["prompt plan: text changed (4 lines, +1 -0)"],
+        ),
+        (
+            PLAN,
+            "Be kind.\n",
+            "Be kind!\nAlways.\n",
+            ["prompt plan: text changed (4 lines, +2 -1)"],
+        ),
+        (
+            SEARCH,
+            '"zone": {"type": "string"}',
+            '"zone": {"type": "integer"}',
+            ["tool search: parameters properties zone type string -> integer"],
+        ),
+        (SEARCH, '": ', '":  ', ["tool search: layout of its file changed"]),
+        (
+            "schemas/plan.json",
+            '"why": {}, "answer": {}',
+            '"answer": {}, "why": {}',
+            ["route recommend: order of the schema's properties changed"],
+        ),
+        (
+            SEARCH,
+            '"zone": {"type": "string"}',
+            '"file": {"type": "integer"}',
+            [
+                "tool search: parameters properties zone removed",
+                "tool search: parameters properties file added",
+            ],
+        ),
+        (
+            YAML,
+            "output: schemas/plan.json",
+            "guard: []",
+            ["route recommend: output removed"],
+        ),
+        ("templates/plan.md", "Walk.", "Run.", None),
+        ("datasets/plans.jsonl", "1}", "1234}", None),
+        (
+            YAML,
+            "datasets:\n",
+            "  other: {routes: [recommend]}\ndatasets:\n",
+            ["journey other: added"],
+        ),
+    ],
+)
+def test_a_change_is_said(
+    tmp_path: Path, name: str, old: str, new: str, said: list[str] | None
+) -> None:
+    folder = write_app(tmp_path)
+    before = built(folder)
+    edit(folder, old, new, name)
+    after = built(folder)
+    found = [str(change) for change in changes(before, after)]
+    if said is None:
+        assert len(found) == 1
+        assert "content " in found[0]
+        assert "bytes)" in found[0]
+    else:
+        assert found == said
+    assert len(changes(after, before)) == len(found)
+
+
+def test_the_same_release_has_no_changes(tmp_path: Path) -> None:
+    release = built(write_app(tmp_path))
+    assert changes(release, release) == ()
+
+
+def test_added_and_removed_are_opposites(tmp_path: Path) -> None:
+    release = built(write_app(tmp_path))
+    empty = Release(app="coach")
+    gone = {change.what for change in changes(release, empty) if change.kind == "removed"}
+    come = {change.what for change in changes(empty, release) if change.kind == "added"}
+    assert gone == come
+    assert {"model small", "prompt plan", "route recommend", "data set plans"} <= gone
+
+
+@settings(max_examples=100)
+@given(st.text(), st.text())
+def test_a_changed_text_is_always_said(a: str, b: str) -> None:
+    assert text_change(a, b).startswith("text changed (")
+
+
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+)
+trees = st.dictionaries(
+    st.text(max_size=4),
+    st.recursive(
+        leaves, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=4), t)
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=100)
+@given(trees, trees)
+def test_no_difference_goes_unsaid(a: dict[str, object], b: dict[str, object]) -> None:
+    left = Release(app="x", journeys={"j": Journey(name="j", slo=a)})
+    right = Release(app="x", journeys={"j": Journey(name="j", slo=b)})
+    found = changes(left, right)
+    if encode_release(left) != encode_release(right):
+        assert found
