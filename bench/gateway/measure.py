@@ -1,0 +1,150 @@
+"""One measurement: load a system, account for its processes, look that nothing was amiss."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from bench.gateway import cpu, load, nginx, streams
+from bench.gateway.children import BenchError, Product
+from bench.gateway.door import COUNTER, DIGITS, Door
+from bench.gateway.systems import System
+
+_QUIET = 0.05
+"""Cores: a product that uses less is taken to have finished its work behind the answers."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement of a run shares."""
+
+    folder: Path
+    upstream_port: int
+    tools: tuple[Product, ...]
+    """Processes of the bench itself, left out of ``others``."""
+    connections: int
+    stream_connections: int
+    seconds: float
+    patience: float
+    """Most seconds that are waited for a product's work behind the answers."""
+
+
+def answer_of(door: Door, number: int = 0) -> httpx.Response:
+    """One plain request through ``door``."""
+    body = door.body.replace(COUNTER, f"{number:0{DIGITS}d}")
+    return httpx.post(
+        f"http://127.0.0.1:{door.port}{door.path}",
+        content=body,
+        headers={"content-type": "application/json", **door.headers},
+        timeout=30,
+    )
+
+
+def verify(system: System, tag: int) -> None:
+    """A system that does not answer truly may not be measured. Raises BenchError."""
+    answer = answer_of(system.chat, tag * 10**10)
+    if answer.status_code != 200:
+        raise BenchError(f"{system.name} answered {answer.status_code}: {answer.text[:1000]}")
+    told = answer.json()["choices"][0]["message"]["content"]
+    if json.loads(told) != nginx.PLAN:
+        raise BenchError(f"{system.name} changed the answer to {told[:500]!r}")
+    if not streams.run(system.stream, seconds=0.1, connections=1, tag=tag):
+        raise BenchError(f"{system.name} did not stream")
+
+
+def _settle(product: Product, patience: float) -> cpu.Usage:
+    """CPU when the product has gone quiet (loaders, logs and writers behind the answers)."""
+    deadline = time.monotonic() + patience
+    last = product.usage()
+    while time.monotonic() < deadline:
+        time.sleep(0.4)
+        now = product.usage()
+        if (now.total - last.total) / (now.at - last.at) < _QUIET:
+            return now
+        last = now
+    return last
+
+
+def _own(bench: Bench) -> float:
+    times = os.times()
+    mine = times.user + times.system + times.children_user + times.children_system
+    return mine + sum(tool.usage().total for tool in bench.tools)
+
+
+def chat(bench: Bench, system: System, door: Door, tag: int, *, vary: bool) -> dict[str, object]:
+    """Figures of one closed-loop run of plain requests: CPU in microseconds a request."""
+    before, own, machine = system.product.usage(), _own(bench), cpu.machine_busy()
+    answered = nginx.requests_answered(bench.upstream_port)
+    seen = load.run(
+        door,
+        bench.folder,
+        seconds=bench.seconds,
+        connections=bench.connections,
+        tag=tag,
+        vary=vary,
+    )
+    during = system.product.usage()
+    upstream = nginx.requests_answered(bench.upstream_port) - answered - 1
+    busy = cpu.machine_busy() - machine
+    others = busy - (during.total - before.total) - (_own(bench) - own)
+    settled = _settle(system.product, bench.patience)
+    if seen.requests == 0:
+        raise BenchError(f"{system.name} answered nothing in {seen.seconds:.1f} s")
+    spent = cpu.used(before, settled)
+    return {
+        "cpu_us": sum(spent.values()) / seen.requests * 1e6,
+        "cpu_us_during": (during.total - before.total) / seen.requests * 1e6,
+        "cpu_us_by_group": {name: s / seen.requests * 1e6 for name, s in spent.items()},
+        "per_second": seen.per_second,
+        "p50_ms": seen.p50_ms,
+        "p99_ms": seen.p99_ms,
+        "upstream_share": upstream / seen.requests,
+        "behind_seconds": settled.at - during.at,
+        "others_cores": max(0.0, others) / (during.at - before.at),
+        "requests": seen.requests,
+        "errors": seen.errors,
+    }
+
+
+def stream(bench: Bench, system: System, tag: int) -> dict[str, object]:
+    """Figures of one run of streamed requests: CPU in microseconds an answer, delays in ms."""
+    before = system.product.usage()
+    seen = streams.run(
+        system.stream, seconds=bench.seconds, connections=bench.stream_connections, tag=tag
+    )
+    settled = _settle(system.product, bench.patience)
+    spent = cpu.used(before, settled)
+    figures = streams.figures(seen)
+    return {
+        "cpu_us": sum(spent.values()) / len(seen) * 1e6,
+        "cpu_us_by_group": {name: s / len(seen) * 1e6 for name, s in spent.items()},
+        **figures,
+    }
+
+
+def memory(
+    bench: Bench, system: System, marks: list[int], numbers: load.Tags
+) -> list[dict[str, object]]:
+    """Resident bytes of each worker after so many requests; ``marks`` rise, 0 is before any."""
+    assert system.worker is not None
+    done, out = 0, []
+    rate = 1000.0
+    for mark in marks:
+        while done < mark:
+            seconds = min(20.0, max(1.0, (mark - done) / rate))
+            seen = load.run(
+                system.chat,
+                bench.folder,
+                seconds=seconds,
+                connections=bench.connections,
+                tag=next(numbers),
+            )
+            done, rate = done + seen.requests, seen.per_second
+        _settle(system.product, bench.patience)
+        sizes = {str(pid): cpu.resident_bytes(pid) for pid in system.worker()}
+        out.append({"requests": done, "resident_bytes": sizes})
+    return out

@@ -1,0 +1,198 @@
+"""A whole run: start all systems on one upstream, measure them in turns, sum up."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.gateway import figures, load, machine, measure, nginx
+from bench.gateway.systems import PEER_STARTS, Start, System, Upstreams
+from bench.gateway.tidegate import start_tidegate
+
+ALL = (*PEER_STARTS, "tidegate")
+QUICK = ("direct", "nginx", "tensorzero", "tidegate")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of a run. ``seconds`` is of one measurement."""
+
+    systems: tuple[str, ...] = ALL
+    rounds: int = 3
+    seconds: float = 4.0
+    connections: int = 16
+    stream_connections: int = 4
+    requests: int = 200_000
+    """Requests of the memory run; its first mark is a quarter of them. 0: no memory run."""
+    workers: int = 1
+    guard: bool = True
+    streams: bool = True
+    cases: tuple[str, ...] = ("miss", "hit")
+
+
+@contextlib.contextmanager
+def _bench(settings: Settings, say: Say) -> Iterator[tuple[measure.Bench, list[System]]]:
+    """The upstreams and all systems, up and answering truly; all stopped on leaving."""
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-")))
+        root.chmod(0o755)  # PostgreSQL runs as another user when this is root
+
+        def folder(name: str) -> Path:
+            path = root / name
+            path.mkdir()
+            return path
+
+        upstream, chat = stack.enter_context(nginx.upstream(folder("upstream")))
+        streaming, stream = stack.enter_context(nginx.stream_upstream(folder("upstream-stream")))
+        tools = (upstream, streaming)
+        bench = measure.Bench(
+            folder("client"),
+            chat,
+            tools,
+            settings.connections,
+            settings.stream_connections,
+            settings.seconds,
+            patience=15.0,
+        )
+        own = functools.partial(start_tidegate, guard=settings.guard, processes=settings.workers)
+        starts: dict[str, Start] = {**PEER_STARTS, "tidegate": own}
+        running = []
+        for name in settings.systems:
+            started = time.monotonic()
+            system = stack.enter_context(starts[name](folder(name), Upstreams(chat, stream)))
+            say(f"{name} {system.version} is up after {time.monotonic() - started:.1f} s")
+            running.append(system)
+        yield bench, running
+        say("stopping what was started")
+
+
+def _round(
+    bench: measure.Bench, system: System, settings: Settings, numbers: load.Tags, first: bool
+) -> dict[str, Any]:
+    """All measurements of one system, once."""
+    warm = 2.0 if first else 1.0
+    cases = {"miss": system.chat, "hit": system.hit}
+    out: dict[str, Any] = {}
+    for case in settings.cases:
+        if (door := cases[case]) is None:
+            continue
+        vary = case == "miss"
+        tag = next(numbers)
+        load.run(
+            door,
+            bench.folder,
+            seconds=warm,
+            connections=bench.connections,
+            tag=tag,
+            vary=vary,
+        )
+        tag = next(numbers) if vary else tag
+        out[case] = measure.chat(bench, system, door, tag, vary=vary)
+    if settings.streams:
+        out["stream"] = measure.stream(bench, system, next(numbers))
+    return out
+
+
+def add_to_direct(of_round: dict[str, dict[str, Any]]) -> None:
+    """Fill in what each system adds to the direct way of the same round, in milliseconds."""
+    direct = of_round.get("direct", {}).get("stream")
+    for measured in of_round.values():
+        stream = measured.get("stream")
+        if not stream:
+            continue
+        judged = stream["chunks"] - stream["streams"]
+        stream["held_back_share"] = stream["held_back"] / judged if judged else 0.0
+        if direct:
+            for name in ("first_token_ms", "chunk_ms"):
+                stream[f"added_{name}"] = {
+                    key: value - direct[name][key] for key, value in stream[name].items()
+                }
+
+
+def _memory(
+    bench: measure.Bench,
+    running: list[System],
+    settings: Settings,
+    numbers: load.Tags,
+    say: Say,
+) -> dict[str, Any] | None:
+    watched = next((s for s in running if s.worker is not None), None)
+    if watched is None or not settings.requests:
+        return None
+    say(f"memory: {settings.requests} requests to {watched.name}")
+    marks = [0, settings.requests // 4, settings.requests // 2, settings.requests]
+    seen = measure.memory(bench, watched, marks, numbers)
+    return {"marks": seen, "growth": worst_growth(seen[1], seen[-1])}
+
+
+def worst_growth(first: dict[str, Any], last: dict[str, Any]) -> float | None:
+    """The most that one worker grew; None when no worker lived through both marks."""
+    both = first["resident_bytes"].keys() & last["resident_bytes"].keys()
+    grown = [figures.growth(first["resident_bytes"][p], last["resident_bytes"][p]) for p in both]
+    return max(grown) if grown else None
+
+
+def run(settings: Settings, say: Say) -> dict[str, Any]:
+    """Measure. Raises BenchError when a system does not start or answer truly."""
+    date, host = datetime.now(UTC), machine.describe()
+    started = time.monotonic()
+    numbers = load.tags(int(date.timestamp()))
+    rounds: list[dict[str, dict[str, Any]]] = []
+    with _bench(settings, say) as (bench, running):
+        for system in running:
+            measure.verify(system, next(numbers))
+        for index in range(settings.rounds):
+            of_round = {}
+            for system in running:
+                of_round[system.name] = _round(bench, system, settings, numbers, index == 0)
+                say(f"round {index + 1} of {settings.rounds}: {_line(system.name, of_round)}")
+            add_to_direct(of_round)
+            rounds.append(of_round)
+        memory = _memory(bench, running, settings, numbers, say)
+        versions = {system.name: system.version for system in running}
+    systems = {
+        name: {"version": version, **figures.medians([r[name] for r in rounds])}
+        for name, version in versions.items()
+    }
+    return {
+        "bench": "gateway",
+        "date": date.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 1),
+        "machine": host,
+        "versions": {**versions, "upstream": nginx.version(), "wrk": load.version()},
+        "settings": asdict(settings),
+        "systems": systems,
+        "memory": memory,
+        "others_cores": _others(rounds),
+        "ratios": figures.ratios(systems),
+        "bars": [bar.to_json() for bar in figures.bars(systems, memory)],
+        "rounds": rounds,
+    }
+
+
+def _others(rounds: list[dict[str, dict[str, Any]]]) -> float:
+    seen = [r[name]["miss"]["others_cores"] for r in rounds for name in r if "miss" in r[name]]
+    return median(seen) if seen else 0.0
+
+
+def _line(name: str, of_round: dict[str, Any]) -> str:
+    words = [name]
+    for case in ("miss", "hit"):
+        if case in of_round[name]:
+            one = of_round[name][case]
+            words.append(f"{case} {one['cpu_us']:.0f} us, {one['per_second']:.0f}/s")
+            if one["errors"]:
+                words.append(f"{one['errors']} ERRORS")
+    if "stream" in of_round[name]:
+        words.append(f"first token {of_round[name]['stream']['first_token_ms']['p50']:.2f} ms")
+    return ", ".join(words)

@@ -1,0 +1,136 @@
+"""Tidegate with everything on: key, template, exact cache, output schema, receipt, content."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.gateway.children import Product, child, wait_until
+from bench.gateway.door import INPUTS, QUESTION, TEMPLATE, Door
+from bench.gateway.systems import CHAT, STREAM, System, Upstreams
+
+GROUPS = {
+    "tidegate.gateway": "gateway",
+    "tidegate.ledger": "loader",
+    "tidegate.console": "operator",
+    "postgres": "postgresql",
+    "valkey": "valkey",
+    "tidegate up": "up",
+}
+"""What a process of the tree is reported as, by its command line."""
+
+_SPEC = """\
+app: bench
+models:
+  chat: {{provider: openai, name: {chat}, base_url: "http://127.0.0.1:{to_chat}/v1", {price}}}
+  stream: {{provider: openai, name: {stream}, base_url: "http://127.0.0.1:{to_stream}/v1", {price}}}
+prompts:
+  plan: {{file: prompts/plan.md, inputs: {{goal: string, level: [beginner, regular, athlete]}}}}
+routes:
+  plan:
+    models: chat
+    prompt: plan
+    cache: {{exact: 1h}}
+    caps: {{prompt_tokens: 4000, output_tokens: 256}}
+    {output}
+  talk:
+    models: stream
+    prompt: plan
+    cache: {{exact: 1h}}
+    caps: {{prompt_tokens: 4000, output_tokens: 256}}
+journeys:
+  get-plan: {{routes: [plan, talk]}}
+"""
+_SCHEMA = {
+    "type": "object",
+    "required": ["title", "minutes", "steps"],
+    "additionalProperties": False,
+    "properties": {
+        "title": {"type": "string", "minLength": 1},
+        "minutes": {"type": "integer", "minimum": 5, "maximum": 240},
+        "steps": {"type": "array", "minItems": 1, "items": {"type": "string"}},
+    },
+}
+
+
+def write_app(app: Path, upstreams: Upstreams, *, guard: bool) -> None:
+    """An app folder whose route ``plan`` has every stage on and whose route ``talk`` streams."""
+    (app / "prompts").mkdir(parents=True)
+    (app / "schemas").mkdir()
+    (app / "prompts/plan.md").write_text(TEMPLATE)
+    (app / "schemas/plan.json").write_text(json.dumps(_SCHEMA))
+    spec = _SPEC.format(
+        chat=CHAT,
+        stream=STREAM,
+        to_chat=upstreams.chat,
+        to_stream=upstreams.stream,
+        price="price: {input: 0.15, output: 0.6}",
+        output="output: schemas/plan.json" if guard else "store: {content: true}",
+    )
+    (app / "tidegate.yaml").write_text(spec)
+
+
+def _door(port: int, route: str, key: str) -> Door:
+    """The peers' text, asked as Tidegate is asked: the template's inputs beside the messages."""
+    body = {
+        "model": route,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "temperature": 0,
+        "max_tokens": 256,
+        "tidegate": {"inputs": INPUTS},
+    }
+    headers = {"authorization": f"Bearer {key}", "x-tidegate-journey": "get-plan"}
+    return Door(port, "/v1/chat/completions", json.dumps(body), headers)
+
+
+def _ready(log: Path) -> dict[str, Any] | None:
+    """The object that ``tidegate up --json`` prints once it serves."""
+    for line in log.read_text(errors="replace").splitlines():
+        if line.startswith("{") and '"gateway_url"' in line:
+            return dict(json.loads(line))
+    return None
+
+
+def workers(product: Product) -> list[int]:
+    """Process ids of the gateway's workers: those that its server has spawned."""
+    processes = product.processes()
+    servers = {p.pid for p in processes if "tidegate.gateway" in p.command}
+    return [p.pid for p in processes if p.parent in servers and "spawn_main" in p.command]
+
+
+@contextlib.contextmanager
+def start_tidegate(
+    folder: Path, upstreams: Upstreams, *, guard: bool = True, processes: int = 1
+) -> Iterator[System]:
+    """All parts, as ``tidegate up`` runs them, with embedded PostgreSQL and Valkey."""
+    app = folder / "app"
+    write_app(app, upstreams, guard=guard)
+    product = Product("tidegate", folder, group_names=GROUPS)
+    command = [
+        str(Path(sys.executable).with_name("tidegate")),
+        *("up", str(app), "--port", "0", "--operator-port", "0"),
+        *("--workers", str(processes), "--json"),
+    ]
+    with child(product, command, patience=40) as (process, log):
+        wait_until(
+            lambda: _ready(log) is not None, "tidegate up", seconds=90, process=process, log=log
+        )
+        ready = _ready(log) or {}
+        port = int(str(ready["gateway_url"]).rpartition(":")[2])
+        key = Path(ready["key_file"]).read_text().strip()
+        plan = _door(port, "plan", key)
+        yield System(
+            "tidegate",
+            importlib.metadata.version("tidegate"),
+            product,
+            chat=plan,
+            stream=_door(port, "talk", key).streamed(),
+            hit=replace(plan),
+            worker=lambda: workers(product),
+        )
