@@ -10,6 +10,7 @@ import msgspec
 
 from tidegate.base.errors import ReleaseError
 from tidegate.base.runtime import Runtime
+from tidegate.base.variables import bind
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.call import Target, make_target
 from tidegate.gateway.door import Door
@@ -19,7 +20,6 @@ from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
 from tidegate.release.values import Model, Release
 from tidegate.secrets.resolve import resolve
-from tidegate.spec.variables import bind
 from tidegate.stores.valkey_client import ValkeyClient
 
 
