@@ -31,7 +31,7 @@ def findings(spec: Spec, files: Files) -> Iterator[Finding]:
             continue
         if use.kind == "prompt":
             yield from _prompt(use, data, spec)
-        elif (use.path, use.kind) not in seen:
+        elif use.kind != "data" and (use.path, use.kind) not in seen:
             seen.add((use.path, use.kind))
             yield from _template(use, data) if use.kind == "template" else _schema(use, data)
 

@@ -31,7 +31,7 @@ class Reading:
     includes: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     hopeless: bool = False
-    """A file could not be parsed: nothing more can be said of the spec."""
+    """A file could not be read, so that names may be missing: nothing more can be said."""
 
     def name(self, path: str) -> str:
         return str(self.shown / path)
@@ -86,7 +86,7 @@ def _read(
         at: Node | Refused = asked_at or Refused(1, 1, error.message)
         file = None if asked_at else shown
         reading.wrong(at, error.message, file=file, path="include", nearest=error.nearest)
-        reading.hopeless = reading.hopeless or asked_at is None
+        reading.hopeless = True
         return None
     except Refused as error:
         reading.wrong(error, error.message, file=shown, expected=error.expected)
@@ -98,7 +98,7 @@ def _read(
         what = "is empty" if parsed.node is None else "holds no mapping at its top"
         at = parsed.node or Refused(1, 1, what)
         reading.wrong(at, f"the file {what}", file=shown, expected="keys, like app: my-app")
-        reading.hopeless = reading.hopeless or not above
+        reading.hopeless = True
         return None
     return _with_includes(reading, parsed.node, path, (*above, path))
 
@@ -128,8 +128,12 @@ def _paths(reading: Reading, node: Node) -> tuple[Scalar, ...]:
     items = node.items if isinstance(node, Listing) else (node,)
     good = []
     for item in items:
-        target = item.text if isinstance(item, Scalar) else ""
-        if not isinstance(item, Scalar) or not target:
+        bound = bind(item.text if isinstance(item, Scalar) else "", reading.environment)
+        target = bound.text
+        if bound.unset:
+            reading.wrong(item, f"variable {bound.unset[0]} is not set", path="include")
+            reading.hopeless = True
+        elif not isinstance(item, Scalar) or not target:
             reading.wrong(
                 item, "include names no file", path="include", expected="a path or a list"
             )

@@ -13,6 +13,7 @@ from tidegate.spec.include import SECTIONS, Reading, read_tree
 from tidegate.spec.mistakes import Finding, Mistake, Notice, dotted, spec_invalid
 from tidegate.spec.mistakes import Path as SpecPath
 from tidegate.spec.places import Places, to_plain
+from tidegate.spec.schema import text_at
 from tidegate.spec.types import Spec
 from tidegate.spec.validate import check_types, sound_part
 
@@ -62,7 +63,7 @@ def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
     top = read_tree(reading, file.name)
     if top is None or reading.hopeless:
         raise spec_invalid(str(file), reading.mistakes)
-    plain, places = to_plain(top, environment)
+    plain, places = to_plain(top, environment, text_at)
     if reading.includes:
         plain["include"] = list(reading.includes)
     spec, files, found = _judge(reading.folder, plain, places)

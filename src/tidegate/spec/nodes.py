@@ -143,7 +143,8 @@ def _sentence(error: yaml.MarkedYAMLError, text: str, line: int) -> str:
     written = lines[line - 1] if line <= len(lines) else ""
     if "\t" in written[: len(written) - len(written.lstrip())]:
         return "not valid YAML: the line is indented with a tab; use spaces"
-    return "not valid YAML: " + ", ".join(p for p in (error.context, error.problem) if p)
+    hint = "; inside { } or [ ] a ${VARIABLE} stands in quotes" if "${" in written else ""
+    return "not valid YAML: " + ", ".join(p for p in (error.context, error.problem) if p) + hint
 
 
 def _start(event: yaml.Event) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
 
@@ -35,31 +36,45 @@ def kept_unbound(path: Path) -> bool:
     return len(path) == 3 and path[0] == "models" and path[2] == "base_url"
 
 
-def to_plain(top: Mapping, environment: Environment[str, str]) -> tuple[dict[str, object], Places]:
-    """Plain dicts, lists and scalars. Findings about variables are in the places."""
+TextAt = Callable[[Path], bool | None]
+"""Whether text may stand at a path; None when anything may."""
+
+
+def to_plain(
+    top: Mapping, environment: Environment[str, str], text_at: TextAt = lambda _: None
+) -> tuple[dict[str, object], Places]:
+    """Plain dicts, lists and scalars. Findings about variables are in the places.
+
+    A scalar with variables is text where text may stand and else what its value means unquoted:
+    inside ``{ }`` it must be quoted, and may be a number nevertheless.
+    """
     places = Places()
-    value = _plain(top, (), environment, places)
+    value = _plain(top, (), _Binding(environment, text_at), places)
     assert isinstance(value, dict)
     return value, places
 
 
-def _plain(node: Node, path: Path, environment: Environment[str, str], places: Places) -> object:
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    environment: Environment[str, str]
+    text_at: TextAt
+
+
+def _plain(node: Node, path: Path, binding: _Binding, places: Places) -> object:
     places.values[path] = node
     if isinstance(node, Scalar):
-        return _scalar(node, path, environment, places)
+        return _scalar(node, path, binding, places)
     if isinstance(node, Listing):
-        return [
-            _plain(item, (*path, at), environment, places) for at, item in enumerate(node.items)
-        ]
+        return [_plain(item, (*path, at), binding, places) for at, item in enumerate(node.items)]
     plain: dict[str, object] = {}
     for name, (key, value) in node.entries.items():
         places.keys[(*path, name)] = key
-        plain[name] = _plain(value, (*path, name), environment, places)
+        plain[name] = _plain(value, (*path, name), binding, places)
     return plain
 
 
-def _scalar(node: Scalar, path: Path, environment: Environment[str, str], places: Places) -> object:
-    bound = bind(node.text, environment)
+def _scalar(node: Scalar, path: Path, binding: _Binding, places: Places) -> object:
+    bound = bind(node.text, binding.environment)
     if bound.broken:
         places.mistakes.append(
             Finding(
@@ -80,6 +95,10 @@ def _scalar(node: Scalar, path: Path, environment: Environment[str, str], places
         )
     if kept_unbound(path):
         return plain_value(node.text) if node.plain else node.text
-    if bound.text != node.text:
-        places.authored[path] = node.text
-    return plain_value(bound.text) if node.plain else bound.text
+    if bound.text == node.text:
+        return plain_value(node.text) if node.plain else node.text
+    places.authored[path] = node.text
+    if not bound.text:
+        return None if node.plain else ""
+    text = binding.text_at(path)
+    return bound.text if text or (text is None and not node.plain) else plain_value(bound.text)

@@ -52,6 +52,14 @@ def share_text(share: float) -> str:
     return f"{share * 100:.10g}%"
 
 
+def size_text(size: int) -> str:
+    """``size`` exactly, in the largest unit that divides it: ``4MiB``."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size and size % (1 << power) == 0:
+            return f"{size >> power}{unit}"
+    return str(size)
+
+
 def _duration(value: object) -> float:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} has no unit of time; write 800ms, 5s, 10m, 1h or 30d")
@@ -81,7 +89,7 @@ def _switch(value: object) -> bool:
 
 def matching(pattern: str, wrong: str, expected: str) -> Callable[[str], str]:
     """A validator of text that is wholly ``pattern``."""
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
 
     def validate(value: str) -> str:
         if compiled.fullmatch(value) is None:
@@ -92,8 +100,9 @@ def matching(pattern: str, wrong: str, expected: str) -> Callable[[str], str]:
 
 
 def text(pattern: str, wrong: str, expected: str) -> Any:
-    """Annotations of a text type: its check, and the same pattern for editors."""
-    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    """Annotations of a text type: its check, and the same pattern for editors, under its name."""
+    title = wrong.split(" ", 1)[1]
+    schema = {"title": title, "type": "string", "pattern": f"^({pattern})$"}
     return (AfterValidator(matching(pattern, wrong, expected)), WithJsonSchema(schema))
 
 
@@ -110,7 +119,13 @@ Duration = Annotated[
     float,
     BeforeValidator(_duration),
     PlainSerializer(duration_text, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?\s*(us|ms|s|m|h|d|w))+$"}),
+    WithJsonSchema(
+        {
+            "title": "duration",
+            "type": "string",
+            "pattern": r"^(\d+(\.\d+)?\s*(us|ms|s|m|h|d|w))+$",
+        }
+    ),
 ]
 """Seconds; written ``800ms``, ``5s``, ``1h30m``."""
 
@@ -120,10 +135,11 @@ Share = Annotated[
     PlainSerializer(share_text, when_used="json"),
     WithJsonSchema(
         {
+            "title": "share",
             "anyOf": [
                 {"type": "string", "pattern": r"^\d+(\.\d+)?%$"},
                 {"type": "number", "minimum": 0, "maximum": 1},
-            ]
+            ],
         }
     ),
 ]
@@ -134,10 +150,11 @@ Size = Annotated[
     BeforeValidator(_size),
     WithJsonSchema(
         {
+            "title": "size",
             "anyOf": [
                 {"type": "string", "pattern": r"^\d+\s*([KMG]i?B|B)?$"},
                 {"type": "integer", "minimum": 0},
-            ]
+            ],
         }
     ),
 ]
@@ -146,7 +163,7 @@ Size = Annotated[
 Switch = Annotated[
     bool,
     BeforeValidator(_switch),
-    WithJsonSchema({"enum": ["on", "off", True, False]}),
+    WithJsonSchema({"title": "switch", "enum": ["on", "off", True, False]}),
 ]
 """``on`` or ``off``."""
 
@@ -165,7 +182,9 @@ InputName = Annotated[
 """The name of a template variable."""
 
 AppPath = Annotated[
-    str, AfterValidator(_inside), WithJsonSchema({"type": "string", "format": "path"})
+    str,
+    AfterValidator(_inside),
+    WithJsonSchema({"title": "path", "type": "string", "minLength": 1}),
 ]
 """A path relative to the app folder, with ``/``, never out of it."""
 

@@ -77,14 +77,17 @@ class Ledger(Part):
 
     retention: Retention = Retention()
     """How long it is kept."""
-    redact: Annotated[
-        str | None,
-        *text(
-            r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
-            "a function's place",
-            "write package.module:function",
-        ),
-    ] = Field(None, examples=["coach.privacy:redact"])
+    redact: (
+        Annotated[
+            str,
+            *text(
+                r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+                "a function's place",
+                "write package.module:function",
+            ),
+        ]
+        | None
+    ) = Field(None, examples=["coach.privacy:redact"])
     """A function, text to text, that content passes through before it is written."""
 
 
