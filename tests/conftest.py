@@ -33,6 +33,20 @@ def engines_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def app_folder() -> Iterator[Path]:
+    """A folder for an app that runs its own embedded engines, removed at the end.
+
+    Not under tmp_path: pytest closes the folder above that to other users each time a session of
+    it starts, and as root PostgreSQL runs as another user.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tg-app-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def postgres_server(engines_folder: Path) -> Iterator[PostgresPlace]:
     """The session's PostgreSQL, with a migrated template database."""

@@ -55,12 +55,12 @@ def test_as_root_it_runs_as_another_user(postgres_server: PostgresPlace) -> None
     assert psutil.Process(pid).uids().effective != 0
 
 
-def test_data_survives_a_kill_9_of_server_and_of_its_starter(tmp_path: Path) -> None:
+def test_data_survives_a_kill_9_of_server_and_of_its_starter(app_folder: Path) -> None:
     """given a server; when it is killed -9, and later its parent is; then it starts again at once,
     with a lock file left behind whose process id now belongs to somebody else, and has all data."""
-    with embedded_database(tmp_path) as url:
+    with embedded_database(app_folder) as url:
         _insert(url)
-        data = postgres_place(tmp_path).data
+        data = postgres_place(app_folder).data
         os.kill(int((data / "postmaster.pid").read_text().split("\n")[0]), signal.SIGKILL)
     stale = (data / "postmaster.pid").read_text().split("\n")
     (data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *stale[1:]]))
@@ -68,12 +68,12 @@ def test_data_survives_a_kill_9_of_server_and_of_its_starter(tmp_path: Path) -> 
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from tidegate.stores.open import embedded_database\n"
-        f"with embedded_database(Path({str(tmp_path)!r})):\n"
+        f"with embedded_database(Path({str(app_folder)!r})):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    with embedded_database(tmp_path) as url:
+    with embedded_database(app_folder) as url:
         assert _count(url) == 1
 
 
@@ -86,8 +86,8 @@ def test_a_lock_file_of_nobody_or_of_a_stranger_is_removed(tmp_path: Path) -> No
     clear_stale_lock(tmp_path)
 
 
-def test_a_path_too_long_for_a_socket_is_no_problem(tmp_path: Path) -> None:
-    state = tmp_path / ("long-" * 20) / "with space, comma and 'quote'"
+def test_a_path_too_long_for_a_socket_is_no_problem(app_folder: Path) -> None:
+    state = app_folder / ("long-" * 20) / "with space, comma and 'quote'"
     state.mkdir(parents=True)
     with running(postgres_spec(state)):
         place = postgres_place(state)
@@ -107,11 +107,11 @@ def test_data_of_another_version_is_refused(tmp_path: Path) -> None:
     assert raised.value.code == "postgres_data_version"
 
 
-def test_an_interrupted_initdb_leaves_no_half_made_data(tmp_path: Path) -> None:
-    part = tmp_path / "postgres" / "data.part"
+def test_an_interrupted_initdb_leaves_no_half_made_data(app_folder: Path) -> None:
+    part = app_folder / "postgres" / "data.part"
     part.mkdir(parents=True)
     (part / "PG_VERSION").write_text("18\n")
-    with embedded_database(tmp_path) as url:
+    with embedded_database(app_folder) as url:
         _insert(url)
 
 
@@ -124,12 +124,13 @@ def test_external_url_wins_and_nothing_is_started(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_commands_at_once_take_turns(tmp_path: Path) -> None:
+def test_two_commands_at_once_take_turns(app_folder: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "import psycopg\n"
         "from tidegate.stores.open import database_for\n"
-        f"with database_for(Path({str(tmp_path)!r})) as url, psycopg.connect(url) as connection:\n"
+        f"app = Path({str(app_folder)!r})\n"
+        "with database_for(app) as url, psycopg.connect(url) as connection:\n"
         "    connection.execute('CREATE TABLE IF NOT EXISTS kept (n int)')\n"
         "    connection.execute('INSERT INTO kept VALUES (1)')\n"
     )
@@ -137,5 +138,5 @@ def test_two_commands_at_once_take_turns(tmp_path: Path) -> None:
     commands = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [command.wait(60) for command in commands] == [0, 0]
     assert time.monotonic() - started < 30
-    with database_for(tmp_path) as url:
+    with database_for(app_folder) as url:
         assert _count(url) == 2

@@ -92,17 +92,17 @@ def test_a_change_without_a_notification_is_polled(
 
 
 def test_postgresql_killed_while_watching_then_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    app_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """given a watcher; when PostgreSQL is killed -9; then the keys stay, and are fresh again after
     its restart, with one line for each; and a watcher that starts meanwhile has the kept ones."""
 
     async def scenario() -> None:
-        file = tmp_path / "keys.json"
+        file = app_folder / "keys.json"
         async with Supervisor() as supervisor:
-            server = supervisor.add(postgres_spec(tmp_path))
+            server = supervisor.add(postgres_spec(app_folder))
             await server.ready()
-            url = ensure_database(postgres_place(tmp_path))
+            url = ensure_database(postgres_place(app_folder))
             migrate(url)
             with psycopg.connect(url) as connection:
                 made = create_key(connection, name="web")

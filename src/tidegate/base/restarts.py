@@ -2,7 +2,7 @@
 
 Exponential backoff with jitter, so that children that died of one cause do not come back as one
 (Brooker, "Exponential Backoff and Jitter", 2015: "equal jitter"). It is never given up for good:
-a child that keeps dying is reported as failing and tried once a minute.
+a child that keeps dying is reported as failing and tried twice a minute.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import msgspec
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 10.0
-FAILING_AFTER = 6
+FAILING_AFTER = 8
 """Short lives in a row after which a child counts as failing."""
-FAILING_DELAY = 60.0
+FAILING_DELAY = 30.0
 LONG_LIFE = 30.0
 """Seconds of life after which what came before is forgotten."""
 

@@ -94,8 +94,15 @@ def postgres_spec(state: Path) -> ChildSpec:
         stop_signal=signal.SIGINT,
         grace=20.0,
         probe=lambda: answers(place.url("postgres")),
-        prepare=lambda: clear_stale_lock(place.data),
+        prepare=lambda: _before_start(place),
     )
+
+
+def _before_start(place: PostgresPlace) -> None:
+    """Clear what a killed server left; open again what somebody closed above the data."""
+    let_pass(place.data, place.user)
+    let_pass(_program("postgres"), place.user)
+    clear_stale_lock(place.data)
 
 
 def answers(url: str) -> bool:

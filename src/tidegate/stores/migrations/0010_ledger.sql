@@ -60,7 +60,7 @@ CREATE TABLE rollups (
     release text NOT NULL,
     route text NOT NULL,
     journey text NOT NULL,
-    requests bigint NOT NULL,
+    count bigint NOT NULL,
     body bytea NOT NULL,
     PRIMARY KEY (scope, minute, release, route, journey)
 ) PARTITION BY RANGE (minute);
