@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from tidegate.base.errors import UsageError
+from tidegate.base.errors import SpecError, UsageError
 from tidegate.base.runtime import STATE_FOLDER
+from tidegate.cli.check import print_found
 from tidegate.cli.models import size_text
 from tidegate.registry.releases import LATEST, history, load_release, put, resolve, short
 from tidegate.release.build import build_release
 from tidegate.release.diff import changes
 from tidegate.release.files import AppFiles
 from tidegate.release.values import Release
-from tidegate.spec import load, locate
+from tidegate.spec import Mistake, load, locate
 
 SECTIONS = {
     "models": "model",
@@ -60,8 +62,20 @@ def command(app: str, show: str | None, diff: tuple[str, str] | None, as_json: b
     elif diff is not None:
         answer, text = diff_releases(registry, *diff)
     else:
-        answer, text = build(app, registry)
+        answer, text = _checked(app, registry, as_json)
     click.echo(msgspec.json.encode(answer) if as_json else text)
+
+
+def _checked(app: str, registry: Path, as_json: bool) -> tuple[dict[str, Any], str]:
+    """Build; for people, mistakes in the spec are shown as ``tidegate check`` shows them."""
+    try:
+        return build(app, registry)
+    except SpecError as error:
+        mistakes = tuple(m for m in error.mistakes if isinstance(m, Mistake))
+        if as_json or not mistakes:
+            raise
+        print_found(mistakes, ())
+        sys.exit(error.exit)
 
 
 def build(app: str, registry: Path) -> tuple[dict[str, Any], str]:

@@ -48,11 +48,12 @@ def command(app: str, as_json: bool, schema: bool) -> None:
         found = {"ok": not mistakes, "mistakes": mistakes, "notices": notices}
         click.echo(json.dumps(msgspec.to_builtins(found)))
     else:
-        _print(mistakes, notices)
+        print_found(mistakes, notices)
     sys.exit(1 if mistakes else 0)
 
 
-def _print(mistakes: tuple[Mistake, ...], notices: tuple[Notice, ...]) -> None:
+def print_found(mistakes: tuple[Mistake, ...], notices: tuple[Notice, ...]) -> None:
+    """Mistakes under their lines, then notices, then how many; for every command that checks."""
     for mistake in mistakes:
         place = click.style(f"{mistake.file}:{mistake.line}:{mistake.column}", bold=True)
         click.echo(f"{place}  {click.style(mistake.message, fg='red')}")
