@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import psycopg
 import pytest
-from tests.ledger.samples import make_receipt, random_receipts, spool
 
+from tests.ledger.samples import make_receipt, random_receipts, spool
 from tidegate.base.money import Usage
 from tidegate.ledger.loader import ReceiptLoader
 from tidegate.ledger.partitions import Connection, Partitions
@@ -109,9 +109,9 @@ def test_the_same_records_twice_are_one_receipt_each_and_counted_once(
     assert load_all(tmp_path, connection) == 0
     assert one(connection, "SELECT count(*) FROM receipts") == 35
     rollup = all_rollups(connection)
-    assert rollup.requests == 35
+    assert rollup.count == 35
     assert rollup.sketches["stage.call"].count == 35
-    assert one(connection, "SELECT value FROM ledger_totals WHERE tally = 'requests'") == 35
+    assert one(connection, "SELECT value FROM ledger_totals WHERE tally = 'count'") == 35
 
 
 def test_roll_ups_tell_unknown_cost_apart_from_none(tmp_path: Path, connection: Connection) -> None:
@@ -164,7 +164,7 @@ def test_many_made_up_names_do_not_make_many_roll_ups(
     spool(tmp_path, [make_receipt(route=f"r{n}", at=now) for n in range(1000)]).close()
     load_all(tmp_path, connection)
     assert one(connection, "SELECT count(*) FROM rollups") == 257
-    assert all_rollups(connection).requests == 1000
+    assert all_rollups(connection).count == 1000
 
 
 def session_of(state: Path, connection: Connection) -> Session:
@@ -213,7 +213,7 @@ def test_retention_drops_whole_partitions(tmp_path: Path, connection: Connection
     session_of(tmp_path, connection).turn()
     assert one(connection, "SELECT count(*) FROM receipts") == 3  # 90 days
     assert one(connection, "SELECT count(*) FROM content") == 2  # 30 days
-    assert one(connection, "SELECT sum(requests) FROM rollups") == 4  # longer than either
+    assert one(connection, "SELECT sum(count) FROM rollups") == 4  # longer than either
 
 
 class LoaderProcess:
@@ -278,7 +278,7 @@ def test_killed_again_and_again_each_receipt_is_there_once(
     for writer in writers:
         writer.close()
     rollup = all_rollups(connection)
-    assert rollup.requests == 20_000
+    assert rollup.count == 20_000
     assert rollup.sketches["total"].count == 20_000
     exact = sorted(r.total for r in receipts)[int(0.95 * 19_999)]
     assert rollup.sketches["total"].quantile(0.95) == pytest.approx(exact, rel=0.01)

@@ -1,4 +1,4 @@
-"""Move spooled receipts into PostgreSQL, and let a file go only when all of it is there."""
+"""Move spooled receipts and spans into PostgreSQL, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import msgspec
 import psycopg
 
 from tidegate.ledger.receipts import Receipt
+from tidegate.ledger.span_store import SpanStore
+from tidegate.ledger.spans import SpanBatch
 from tidegate.ledger.spool_cursor import SpoolCursor
 from tidegate.ledger.spool_reader import Record
 from tidegate.ledger.store import Batch, Entry, ReceiptStore, make_entry
@@ -22,7 +24,10 @@ log = logging.getLogger("tidegate.ledger")
 BATCH_RECORDS = 5000
 BATCH_BYTES = 8 << 20
 
+SPAN_BATCHES = 64
+
 _decode = msgspec.json.Decoder(Receipt).decode
+_decode_spans = msgspec.json.Decoder(SpanBatch).decode
 
 
 class Step(NamedTuple):
@@ -109,3 +114,27 @@ def keep_rejected(folder: Path, rejected: Sequence[Rejected]) -> None:
     handle = os.open(folder / "rejected.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(lines)
+
+
+class SpanLoader:
+    """Loads the spans that the operator's door spooled in ``folder``."""
+
+    def __init__(self, folder: Path, store: SpanStore, positions: Mapping[str, int]) -> None:
+        self._store = store
+        self.cursor = SpoolCursor(folder, positions)
+
+    def step(self) -> Step:
+        """Load one batch. Raises psycopg.Error; the next step then begins at the same place."""
+        records, positions, more = self.cursor.gather(records=SPAN_BATCHES, size=BATCH_BYTES)
+        if not records:
+            return Step(0, 0, 0, False)
+        batches, rejected = [], 0
+        for record in records:
+            try:
+                batches.append(_decode_spans(record.receipt))
+            except msgspec.DecodeError as error:
+                rejected += 1
+                log.error("spooled spans cannot be read, and are left out: %s", error)
+        new = self._store.store(batches, positions)
+        self.cursor.advance(positions)
+        return Step(sum(len(b.spans) for b in batches), new, rejected, more)

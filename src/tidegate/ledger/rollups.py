@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -22,6 +22,8 @@ TOTAL, FIRST_TOKEN, STAGE = "total", "first_token", "stage."
 MANY = "(many)"
 """Stands for what exceeds ``MOST_KEYS``: route and journey names may come from clients."""
 MOST_KEYS = 256
+
+T = TypeVar("T")
 
 Scope = str
 """``route``: requests of the gateway. ``journey``: journeys of an app."""
@@ -46,8 +48,8 @@ class Rollup:
     shelves: Shelves = field(default_factory=lambda: Shelves.merged([]))
 
     @property
-    def requests(self) -> int:
-        return int(self.tallies.get("requests", 0))
+    def count(self) -> int:
+        return int(self.tallies.get("count", 0))
 
     def __add__(self, other: Rollup) -> Rollup:
         names = [*self.sketches, *(n for n in other.sketches if n not in self.sketches)]
@@ -132,7 +134,7 @@ def receipt_rollups(receipts: Iterable[Receipt]) -> dict[RollupKey, Rollup]:
     return {key: _of_receipts(group) for key, group in bounded(groups).items()}
 
 
-def bounded(groups: dict[RollupKey, list[Receipt]]) -> dict[RollupKey, list[Receipt]]:
+def bounded(groups: dict[RollupKey, list[T]]) -> dict[RollupKey, list[T]]:
     """Fold the smallest groups beyond ``MOST_KEYS`` into one named ``(many)`` for each minute."""
     if len(groups) <= MOST_KEYS:
         return groups
@@ -174,7 +176,7 @@ def build_rollup(
 
 
 def _tally(group: Sequence[Receipt]) -> dict[str, float]:
-    counted: dict[str, float] = {"requests": len(group)}
+    counted: dict[str, float] = {"count": len(group)}
     get = counted.get
     prompt = completion = cached = reasoning = estimated = replayed = 0
     cost, unknown = 0.0, 0

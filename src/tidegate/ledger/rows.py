@@ -7,7 +7,9 @@ U+FFFD. The columns are those of ``RECEIPT_COLUMNS``, in that order.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -22,13 +24,16 @@ RECEIPT_COLUMNS = (
 )
 CONTENT_COLUMNS = "sha256, day, body"
 
+_BINARY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_BINARY_END = b"\xff\xff"
+_CONTENT_ROW = Struct(">hi32siii")
+_EPOCH_OF_DATES = date(2000, 1, 1).toordinal()
+
 _NULL = "\\N"
 _SPECIAL = re.compile(r"[\\\t\n\r\x00]")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": "\ufffd"}
 _MEMO_SIZE = 4096
-_memo: dict[str | None, str] = {None: _NULL}
 _json = msgspec.json.Encoder()
-_UTC = UTC
 
 
 def escape(text: str) -> str:
@@ -36,15 +41,29 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text)
 
 
-def _text(value: str | None) -> str:
-    """Like ``escape``, remembered: routes, models and outcomes repeat in every line."""
-    known = _memo.get(value)
-    if known is None:
-        assert value is not None
-        known = escape(value)
-        if len(_memo) < _MEMO_SIZE:
-            _memo[value] = known
-    return known
+class _Fields(dict[str | None, str]):
+    """``escape``, remembered: routes, models and outcomes repeat in every line."""
+
+    def __missing__(self, value: str | None) -> str:
+        field = _NULL if value is None else escape(value)
+        if len(self) < _MEMO_SIZE:
+            self[value] = field
+        return field
+
+
+class _Seconds(dict[int, str]):
+    """Whole seconds since the epoch as ISO 8601 in UTC, remembered."""
+
+    def __missing__(self, second: int) -> str:
+        text = day_time(second).strftime("%Y-%m-%dT%H:%M:%S")
+        if len(self) >= _MEMO_SIZE:
+            self.clear()
+        self[second] = text
+        return text
+
+
+_field = _Fields()
+_second = _Seconds()
 
 
 def json_field(value: Any) -> str:
@@ -59,9 +78,13 @@ def binary_field(data: bytes | None) -> str:
 
 
 def receipt_line(receipt: Receipt, request_sha: bytes | None, response_sha: bytes | None) -> str:
-    """One line without its line end. Raises ValueError or OverflowError for an ``at`` that is no
-    time."""
-    r, usage = receipt, receipt.usage
+    """One line without its line end. Raises ValueError or OverflowError for an id that is none
+    and for an ``at`` that is no time."""
+    r, field, usage = receipt, _field, receipt.usage
+    if len(r.id) != 32 or not r.id.isalnum():
+        raise ValueError("the id is not 32 hex digits")
+    second = int(r.at)
+    micros = int((r.at - second) * 1e6)
     tokens = (
         "\\N\t\\N\t\\N\t\\N\t\\N"
         if usage is None
@@ -69,10 +92,10 @@ def receipt_line(receipt: Receipt, request_sha: bytes | None, response_sha: byte
         f"\t{'t' if usage.estimated else 'f'}"
     )
     return (
-        f"{_text_id(r.id)}\t{day_time(r.at).isoformat()}\t{_text(r.kind)}\t{r.status}\t{r.outcome}\t"
-        f"{_text(r.release)}\t{_text(r.route)}\t{_text(r.journey)}\t{_text(r.tenant)}\t"
-        f"{_text(r.key)}\t{_text(r.model)}\t{'t' if r.stream else 'f'}\t{_text(r.code)}\t"
-        f"{_text(r.finish)}\t{tokens}\t"
+        f"{r.id}\t{_second[second]}.{micros:06d}+00\t{field[r.kind]}\t{r.status}\t{r.outcome}\t"
+        f"{field[r.release]}\t{field[r.route]}\t{field[r.journey]}\t{field[r.tenant]}\t"
+        f"{field[r.key]}\t{field[r.model]}\t{'t' if r.stream else 'f'}\t{field[r.code]}\t"
+        f"{field[r.finish]}\t{tokens}\t"
         f"{_NULL if r.replayed is None else json_field(r.replayed)}\t"
         f"{_NULL if r.cost is None else r.cost}\t{r.cache}\t{json_field(r.stages)}\t"
         f"{_NULL if r.first_token is None else r.first_token}\t{r.total}\t"
@@ -83,20 +106,16 @@ def receipt_line(receipt: Receipt, request_sha: bytes | None, response_sha: byte
     )
 
 
-def content_line(digest: bytes, day: str, body: bytes) -> str:
-    """``day`` is YYYY-MM-DD, in UTC."""
-    return f"{binary_field(digest)}\t{day}\t{binary_field(body)}"
+def content_rows(contents: Iterable[tuple[bytes, date, bytes]]) -> bytes:
+    """(sha256, day, body) as PostgreSQL's binary COPY, which needs no escapes of large bodies."""
+    parts = [_BINARY_HEADER]
+    for digest, day, body in contents:
+        days = day.toordinal() - _EPOCH_OF_DATES
+        parts += (_CONTENT_ROW.pack(3, len(digest), digest, 4, days, len(body)), body)
+    parts.append(_BINARY_END)
+    return b"".join(parts)
 
 
 def day_time(at: float) -> datetime:
     """``at`` (seconds since the epoch) in UTC."""
-    return datetime.fromtimestamp(at, _UTC)
-
-
-_HEX_ID = re.compile(r"[0-9a-f]{32}\Z")
-
-
-def _text_id(value: str) -> str:
-    if not _HEX_ID.match(value):
-        raise ValueError("the id is not 32 hex digits")
-    return value
+    return datetime.fromtimestamp(at, UTC)

@@ -13,9 +13,10 @@ from pathlib import Path
 import psycopg
 
 from tidegate.base.errors import RuntimeStateError
-from tidegate.ledger.loader import ReceiptLoader
+from tidegate.ledger.loader import ReceiptLoader, SpanLoader
 from tidegate.ledger.partitions import Connection, Partitions
 from tidegate.ledger.settings import database_url, ledger_settings
+from tidegate.ledger.span_store import AT_ONCE, SpanStore
 from tidegate.ledger.status import LedgerStatus, write_status
 from tidegate.ledger.store import ReceiptStore
 from tidegate.release.values import LedgerSettings
@@ -28,60 +29,77 @@ BUSY_PAUSE = 0.5
 """Seconds when much comes: larger batches cost less for each receipt."""
 BUSY = 400
 """Receipts in one look that count as much."""
+SPANS = "spans"
+"""Folder in the state folder where the operator's door spools spans."""
 _HOUSEKEEPING = 3600.0
+_ASSEMBLY = 0.5
 _TIDY = 1.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 5.0
 _DRAIN = 5.0
+
+Settings = Callable[[], LedgerSettings | None]
 
 
 class Session:
     """Everything that lives as long as one connection."""
 
-    def __init__(
-        self, state: Path, connection: Connection, settings: Callable[[], LedgerSettings]
-    ) -> None:
+    def __init__(self, state: Path, connection: Connection, settings: Settings) -> None:
         self._connection = connection
         self._settings = settings
         self._partitions = Partitions()
         self._partitions.ensure_ahead(connection, datetime.now(UTC))
         self._store = ReceiptStore(connection, self._partitions)
-        self._receipts = ReceiptLoader(state / "spool", self._store, self._store.positions())
-        self._tidied = self._kept_house = float("-inf")
+        self._spans = SpanStore(connection, self._partitions)
+        positions = self._store.positions()
+        self._receipts = ReceiptLoader(state / "spool", self._store, positions)
+        self._span_loader = SpanLoader(state / SPANS, self._spans, positions)
+        self._assembled = self._tidied = self._kept_house = float("-inf")
         self.loaded = self.rejected = 0
 
     def turn(self) -> float:
         """Load what is there; how many seconds to pause before the next turn."""
-        step = self._receipts.step()
+        step, spans = self._receipts.step(), self._span_loader.step()
         self.loaded += step.loaded
         self.rejected += step.rejected
+        if step.more or spans.more:
+            return 0.0
         now = time.monotonic()
-        if not step.more:
-            if now - self._tidied > _TIDY:
-                self._tidied = now
-                self._tidy()
-            if now - self._kept_house > _HOUSEKEEPING:
-                self._kept_house = now
-                self._keep_house()
-        return 0.0 if step.more else BUSY_PAUSE if step.loaded > BUSY else IDLE_PAUSE
+        if now - self._assembled > _ASSEMBLY and not self._assemble():
+            self._assembled = now
+        if now - self._tidied > _TIDY:
+            self._tidied = now
+            self._tidy()
+        if now - self._kept_house > _HOUSEKEEPING:
+            self._kept_house = now
+            self._keep_house()
+        return BUSY_PAUSE if step.loaded > BUSY else IDLE_PAUSE
 
     def behind(self) -> int:
         """Bytes spooled and not yet in PostgreSQL."""
-        return self._receipts.cursor.behind()
+        return self._receipts.cursor.behind() + self._span_loader.cursor.behind()
+
+    def _assemble(self) -> bool:
+        """Assemble what is due; whether more may be. Every receipt was loaded just before."""
+        return self._spans.assemble_due() >= AT_ONCE
 
     def _tidy(self) -> None:
-        done = self._receipts.cursor.finished()
-        if done:
-            self._store.flush()
-            for path in done:
-                self._receipts.cursor.remove(path)
-            self._store.let_go(path.name for path in done)
-        self._receipts.cursor.sweep_parts()
+        for cursor in (self._receipts.cursor, self._span_loader.cursor):
+            done = cursor.finished()
+            if done:
+                self._store.flush()
+                for path in done:
+                    cursor.remove(path)
+                self._store.let_go(path.name for path in done)
+            cursor.sweep_parts()
 
     def _keep_house(self) -> None:
         now = datetime.now(UTC)
         self._partitions.ensure_ahead(self._connection, now)
+        settings = self._settings()
+        if settings is None:
+            return
         try:
-            for name in self._partitions.drop_expired(self._connection, now, self._settings()):
+            for name in self._partitions.drop_expired(self._connection, now, settings):
                 log.info("dropped %s: older than is kept", name)
         except psycopg.errors.LockNotAvailable:
             log.info("a long query holds an old partition; it is dropped later")
@@ -96,7 +114,7 @@ class Loop:
         stop: threading.Event,
         *,
         url: Callable[[], str] | None = None,
-        settings: Callable[[], LedgerSettings] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._state = state
         self._stop = stop

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError
+from tidegate.base.errors import ReleaseError, RuntimeStateError
 from tidegate.base.runtime import Runtime, read_runtime
 from tidegate.release.encoding import decode_release
 from tidegate.release.manifest import Manifest
@@ -24,17 +24,15 @@ def database_url(state: Path, environment: Mapping[str, str] = os.environ) -> st
     return read_store_settings(environment).database_url or _runtime(state).database_url
 
 
-def ledger_settings(state: Path) -> LedgerSettings:
-    """The ``ledger`` section of the stable release; the defaults while it cannot be read.
-
-    RuntimeStateError as ``database_url``.
-    """
-    runtime = _runtime(state)
+def ledger_settings(state: Path) -> LedgerSettings | None:
+    """The ``ledger`` section of the stable release; None while it cannot be read, and then
+    nothing may be dropped."""
     try:
+        runtime = _runtime(state)
         manifest = msgspec.json.decode(_blob(runtime.registry, runtime.release), type=Manifest)
         return decode_release(_blob(runtime.registry, manifest.config.digest)).ledger
-    except (OSError, msgspec.DecodeError, ReleaseError, ValueError):
-        return LedgerSettings()
+    except (OSError, msgspec.DecodeError, ReleaseError, RuntimeStateError, ValueError):
+        return None
 
 
 def _runtime(state: Path) -> Runtime:

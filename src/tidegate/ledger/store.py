@@ -12,27 +12,33 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 import psycopg
 
 from tidegate.ledger.partitions import Connection, Partitions
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.rollups import Rollup, RollupKey, add_tallies, receipt_rollups
-from tidegate.ledger.rows import RECEIPT_COLUMNS, day_time, receipt_line
+from tidegate.ledger.rows import (
+    CONTENT_COLUMNS,
+    RECEIPT_COLUMNS,
+    content_rows,
+    day_time,
+    receipt_line,
+)
 
 LOCK = 0x7469_6465_0002
 """Advisory lock: roll-ups are read, added to and written back by one transaction at a time."""
 _SEEN_MOST = 20_000
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One receipt with its COPY line."""
 
     receipt: Receipt
     line: str
     day: date
-    contents: tuple[tuple[bytes, bytes], ...]
+    contents: list[tuple[bytes, bytes]]
     """(sha256, body) of the content that came with it."""
 
 
@@ -46,13 +52,14 @@ class Batch:
 
 def make_entry(receipt: Receipt, request: bytes, response: bytes) -> Entry:
     """Raises ValueError or OverflowError when the receipt cannot be a row."""
-    shas = [hashlib.sha256(body).digest() if body else None for body in (request, response)]
-    contents = tuple(
-        (sha, body) for sha, body in zip(shas, (request, response), strict=True) if sha is not None
-    )
-    return Entry(
-        receipt, receipt_line(receipt, shas[0], shas[1]), day_time(receipt.at).date(), contents
-    )
+    contents: list[tuple[bytes, bytes]] = []
+    shas: list[bytes | None] = [None, None]
+    for place, body in enumerate((request, response)):
+        if body:
+            shas[place] = sha = hashlib.sha256(body).digest()
+            contents.append((sha, body))
+    line = receipt_line(receipt, *shas)
+    return Entry(receipt, line, day_time(receipt.at).date(), contents)
 
 
 class ReceiptStore:
@@ -140,12 +147,7 @@ class ReceiptStore:
             store_contents(self._connection, contents)
         if new:
             add_rollups(self._connection, receipt_rollups(new))
-        self._connection.execute(
-            "INSERT INTO spool_progress (file, position) SELECT * FROM unnest(%s::text[], "
-            "%s::bigint[]) ON CONFLICT (file) DO UPDATE SET position = excluded.position, "
-            "moved_at = now()",
-            (list(batch.positions), list(batch.positions.values())),
-        )
+        move_positions(self._connection, batch.positions)
 
     def _unseen(self, entries: Sequence[Entry]) -> list[tuple[bytes, date, bytes]]:
         """Content to store, once, in the order of its hash (so that two loaders cannot wait for
@@ -160,21 +162,37 @@ class ReceiptStore:
 
     def _remember(self, contents: list[tuple[bytes, date, bytes]]) -> None:
         self._seen.update(dict.fromkeys((sha, day) for sha, day, _ in contents))
-        while len(self._seen) > _SEEN_MOST:
-            del self._seen[next(iter(self._seen))]
+        if len(self._seen) > 2 * _SEEN_MOST:
+            self._seen = dict.fromkeys(list(self._seen)[-_SEEN_MOST:])
 
 
+_CONTENT_IN = "CREATE TEMPORARY TABLE IF NOT EXISTS content_in (LIKE content) ON COMMIT DELETE ROWS"
 _TEMPORARY = (
     "CREATE TEMPORARY TABLE IF NOT EXISTS receipts_in (LIKE receipts) ON COMMIT DELETE ROWS"
 )
 
 
-def store_contents(connection: Connection, contents: list[tuple[bytes, date, bytes]]) -> None:
-    shas, days, bodies = zip(*contents, strict=True)
+def move_positions(connection: Connection, positions: Mapping[str, int]) -> None:
+    """Note how far the spool files are stored, in the transaction that stores it."""
     connection.execute(
-        "INSERT INTO content (sha256, day, body) SELECT * FROM "
-        "unnest(%b::bytea[], %b::date[], %b::bytea[]) ON CONFLICT DO NOTHING",
-        (list(shas), list(days), list(bodies)),
+        "INSERT INTO spool_progress (file, position) SELECT * FROM unnest(%s::text[], "
+        "%s::bigint[]) ON CONFLICT (file) DO UPDATE SET position = excluded.position, "
+        "moved_at = now()",
+        (list(positions), list(positions.values())),
+    )
+
+
+def store_contents(connection: Connection, contents: list[tuple[bytes, date, bytes]]) -> None:
+    """Store content that is not there yet; in a transaction."""
+    connection.execute(_CONTENT_IN)
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY content_in ({CONTENT_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy,
+    ):
+        copy.write(content_rows(contents))
+    connection.execute(
+        f"INSERT INTO content ({CONTENT_COLUMNS}) SELECT {CONTENT_COLUMNS} FROM content_in "
+        "ON CONFLICT DO NOTHING"
     )
 
 
@@ -198,13 +216,19 @@ def add_rollups(connection: Connection, rollups: Mapping[RollupKey, Rollup]) -> 
         old = before.get(key)
         merged.append(Rollup.merged_from([old]) + rollups[key] if old else rollups[key])
     connection.execute(
-        "INSERT INTO rollups (scope, minute, release, route, journey, requests, body) "
+        "INSERT INTO rollups (scope, minute, release, route, journey, count, body) "
         f"SELECT * FROM unnest({_KEY_ARRAYS}, %s::bigint[], %b::bytea[]) "
         "ON CONFLICT (scope, minute, release, route, journey) "
-        "DO UPDATE SET requests = excluded.requests, body = excluded.body",
-        (*columns, [one.requests for one in merged], [one.encode() for one in merged]),
+        "DO UPDATE SET count = excluded.count, body = excluded.body",
+        (*columns, [one.count for one in merged], [one.encode() for one in merged]),
     )
-    _add_totals(connection, rollups)
+    add_totals(
+        connection,
+        [
+            (key.scope, key.route if key.scope == "route" else key.journey, rollup.tallies)
+            for key, rollup in rollups.items()
+        ],
+    )
 
 
 _KEY_ARRAYS = "%s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[]"
@@ -220,17 +244,21 @@ def _columns(keys: Sequence[RollupKey]) -> tuple[list[object], ...]:
     )
 
 
-def _add_totals(connection: Connection, rollups: Mapping[RollupKey, Rollup]) -> None:
+def add_totals(
+    connection: Connection, tallies: Iterable[tuple[str, str, Mapping[str, float]]]
+) -> None:
+    """Add (scope, name, tallies) to the sums since the ledger began; in a transaction."""
     by_name: dict[tuple[str, str], list[Mapping[str, float]]] = {}
-    for key, rollup in rollups.items():
-        name = key.route if key.scope == "route" else key.journey
-        by_name.setdefault((key.scope, name), []).append(rollup.tallies)
+    for scope, name, mine in tallies:
+        by_name.setdefault((scope, name), []).append(mine)
     rows = [
         (scope, name, tally, float(value))
-        for (scope, name), tallies in sorted(by_name.items())
-        for tally, value in sorted(add_tallies(tallies).items())
+        for (scope, name), many in sorted(by_name.items())
+        for tally, value in sorted(add_tallies(many).items())
         if value
     ]
+    if not rows:
+        return
     connection.execute(
         "INSERT INTO ledger_totals (scope, name, tally, value) SELECT * FROM "
         "unnest(%s::text[], %s::text[], %s::text[], %s::float8[]) "
