@@ -22,6 +22,16 @@ end with the exit code of the kind of error; with `--json` they print `{"error":
 |---|---|---|---|
 """
 
+UPSTREAM = """
+## When no model answers
+
+The first failure decides; the message names the model and says what it did. Codes of a provider's
+own refusal of a request are passed on.
+
+| code | status | cure |
+|---|---|---|
+"""
+
 
 @dataclass(frozen=True, order=True)
 class Found:
@@ -36,7 +46,31 @@ class Found:
 def page() -> str:
     found = sorted({one for path in sorted(SOURCE.rglob("*.py")) for one in _in_file(path)})
     rows = [f"| `{f.code}` | {f.kind} | {_cell(f.message)} | {_cell(f.cure)} |" for f in found]
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + _upstream()
+
+
+def _upstream() -> str:
+    """The codes of failed models, which stand in tables: ``FAULTS`` (code to status), ``_CURES``
+    (code to cure), and calls ``Failure(code, words, status, ...)``."""
+    statuses: dict[str, int] = {}
+    cures: dict[str, str] = {}
+    default = ""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                name = ast.unparse(node.targets[0])
+                pairs = ast.literal_eval(node.value) if name in ("FAULTS", "_CURES") else {}
+                (statuses if name == "FAULTS" else cures).update(pairs)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "Failure":
+                match node.args:
+                    case [ast.Constant(str(code)), _, ast.Constant(int(status)), *_]:
+                        statuses[code] = status
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == "_CURES.get":
+                default = _text(node.args[1])
+    rows = [
+        f"| `{c}` | {s} | {_cell(cures.get(c, default))} |" for c, s in sorted(statuses.items())
+    ]
+    return UPSTREAM + "\n".join(rows) + "\n" if rows else ""
 
 
 def _in_file(path: Path) -> Iterator[Found]:
@@ -50,7 +84,7 @@ def _made(call: ast.Call) -> Found | None:
     of a function that hands ``cure`` on."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     named = {word.arg: word.value for word in call.keywords if word.arg}
-    if not name.endswith("Error") and "cure" not in named:
+    if "cure" not in named:
         return None
     values = [*call.args]
     status = ""
@@ -64,8 +98,7 @@ def _made(call: ast.Call) -> Found | None:
     code = values[0].value
     if not isinstance(code, str) or not CODE.fullmatch(code):
         return None
-    cure = named.get("cure") or (values[2] if len(values) > 2 else ast.Constant(""))
-    return Found(code, status or name, _text(values[1]), _text(cure))
+    return Found(code, status or name, _text(values[1]), _text(named["cure"]))
 
 
 def _text(node: ast.expr) -> str:

@@ -11,6 +11,7 @@ import click
 
 from tidegate.base.errors import UsageError
 from tidegate.base.runtime import STATE_FOLDER
+from tidegate.spec.nodes import plain_value
 from tidegate.spec.schema import FILE as SCHEMA
 from tidegate.spec.schema import schema_text
 
@@ -90,4 +91,5 @@ def _ignore(file: Path) -> bool:
 def _name(home: Path) -> str:
     """An app name from the folder's name."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", home.resolve().name).strip("-_.")[:64]
-    return name or "starter"
+    # A name like 9 or true would be read as a number or a boolean
+    return name if isinstance(plain_value(name), str) else f"app-{name or 'starter'}"
