@@ -19,6 +19,7 @@ from tidegate.release.values import (
 )
 
 PLAN = "Make a plan for {{ goal }} at level {{ level }}."
+TIMEOUTS = Timeouts(connect=1, first_token=2, idle=1, total=6)
 SCHEMA = {
     "type": "object",
     "properties": {"n": {"type": "integer"}},
@@ -37,7 +38,7 @@ def sample_release(
     anthropic_url: str = "http://127.0.0.1:9",
     *,
     keys: str = "required",
-    timeouts: Timeouts = Timeouts(connect=1, first_token=2, idle=1, total=6),
+    timeouts: Timeouts = TIMEOUTS,
 ) -> Release:
     price = Price(input=1.0, output=2.0, cached_input=0.5)
     prompt = Prompt(

@@ -44,6 +44,8 @@ class ChildSpec:
     """None: a child is ready as soon as it runs."""
     ready_within: float = 60.0
     """Seconds from start until the probe must have said yes once."""
+    pass_fds: tuple[int, ...] = ()
+    """Open file descriptors that it inherits under the same numbers."""
     prepare: Callable[[], None] | None = None
     """Runs before every start, in a thread: clears what a killed predecessor left behind."""
 
@@ -79,6 +81,7 @@ class Child:
                 cwd=spec.cwd,
                 env={**os.environ, **spec.env},
                 start_new_session=True,
+                pass_fds=spec.pass_fds,
             )
         finally:
             os.close(handle)

@@ -1,17 +1,27 @@
-"""Run the gateway of one app folder: ``python -m tidegate.gateway --state APP/.tidegate``."""
+"""Run the gateway of one app folder: ``python -m tidegate.gateway --state APP/.tidegate``.
+
+This process holds the listening socket and keeps its workers running; it serves nothing itself.
+A worker that dies is started again on the same socket, so connections that wait are not lost.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
-import os
+import signal
+import socket
+import sys
 from pathlib import Path
 
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
+from tidegate.base.children import ChildSpec, log_folder
+from tidegate.base.errors import RuntimeStateError, TidegateError
+from tidegate.base.supervision import Supervisor
 
-from tidegate.gateway.server import STATE_VARIABLE
+log = logging.getLogger("tidegate.gateway")
+
+BACKLOG = 2048
+DRAIN_SECONDS = 30.0
 
 
 def main() -> None:
@@ -21,26 +31,61 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    # Workers are spawned afresh and find the folder here.
-    os.environ[STATE_VARIABLE] = str(options.state.resolve())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    Granian(
-        "tidegate.gateway.server:make_app",
-        factory=True,
-        address=options.host,
-        port=options.port,
-        interface=Interfaces.RSGI,
-        workers=options.workers,
-        loop=Loops.uvloop,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=10_000),
-        websockets=False,
-        backlog=2048,
-        respawn_failed_workers=True,
-        respawn_interval=0.2,
-        workers_kill_timeout=30,
-        log_access=False,
-    ).serve()
+    try:
+        with listen(options.host, options.port) as door:
+            asyncio.run(run(door, options.state.resolve(), options.workers))
+    except TidegateError as error:
+        log.error("%s", error)
+        sys.exit(error.exit)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket that workers inherit. RuntimeStateError ``port_taken`` names the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((host, port))
+    except OSError as error:
+        door.close()
+        raise RuntimeStateError(
+            "port_taken",
+            f"the gateway cannot listen on {host} port {port}: {error.strerror}",
+            cure="stop what uses the port, or choose another with --port",
+        ) from None
+    door.listen(BACKLOG)
+    door.setblocking(False)
+    return door
+
+
+async def run(door: socket.socket, state: Path, workers: int) -> None:
+    """Keep ``workers`` processes serving until SIGTERM or SIGINT; then drain them all at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Supervisor() as supervisor:
+        children = [supervisor.add(worker(door, state, n + 1)) for n in range(workers)]
+        await stop.wait()
+        await asyncio.gather(*(child.stop() for child in children))
+
+
+def worker(door: socket.socket, state: Path, number: int) -> ChildSpec:
+    return ChildSpec(
+        name=f"gateway-{number}",
+        argv=(
+            sys.executable,
+            "-m",
+            "tidegate.gateway.worker",
+            str(state),
+            str(door.fileno()),
+            str(DRAIN_SECONDS),
+        ),
+        log=log_folder(state) / f"gateway-{number}.log",
+        grace=DRAIN_SECONDS + 2.0,
+        pass_fds=(door.fileno(),),
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,12 @@
-"""What one worker holds: plans, keys, cache, recorder; and the two ends of one request."""
+"""What one worker holds: the plans of its release, keys, cache, recorder."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from time import perf_counter_ns
-from typing import Any
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.admit.headers import HeaderSource
-from tidegate.gateway.admit.run import Reader
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.record import Recorder
@@ -29,40 +26,6 @@ _KEY_WORDS = {
     "key_revoked": ("the key was revoked", "use its successor, or ask the operator for one"),
     "key_expired": ("the key has expired", "ask the operator for a new one"),
 }
-
-
-class Request:
-    """The incoming end: headers, and a reader of the body."""
-
-    __slots__ = ("headers", "reader")
-
-    def __init__(self, headers: HeaderSource, reader: Reader) -> None:
-        self.headers = headers
-        self.reader = reader
-
-
-class Out:
-    """The outgoing end, over Granian's RSGI protocol. ``begun`` once a status has been sent."""
-
-    __slots__ = ("_protocol", "_transport", "begun")
-
-    def __init__(self, protocol: Any) -> None:
-        self._protocol = protocol
-        self._transport: Any = None
-        self.begun = False
-
-    def whole(self, status: int, headers: Headers, body: bytes) -> None:
-        self.begun = True
-        self._protocol.response_bytes(status, headers, body)
-
-    async def begin(self, headers: Headers) -> None:
-        """Send 200 and the headers of an event stream."""
-        self.begun = True
-        self._transport = self._protocol.response_stream(200, _EVENTS + headers[1:])
-
-    async def send(self, data: bytes) -> None:
-        """Send bytes of the stream now. Raises when the client has gone."""
-        await self._transport.send_bytes(data)
 
 
 class Door:
@@ -115,6 +78,11 @@ class Door:
         if not call.recorded:
             call.recorded = True
             self._recorder.record(call, perf_counter_ns())
+
+    @staticmethod
+    def stream_headers(headers: Headers) -> Headers:
+        """``headers`` for an event stream instead of JSON."""
+        return _EVENTS + headers[1:]
 
     def headers(self, call: Call, stored_at: float | None = None) -> Headers:
         """The headers of an answer: which request, release and model, and whether it was kept."""

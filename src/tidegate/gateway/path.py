@@ -9,27 +9,28 @@ from tidegate.base.errors import RequestError
 from tidegate.gateway.admit import admit
 from tidegate.gateway.cache import Flight
 from tidegate.gateway.call import Stream, ask_stream, ask_whole
-from tidegate.gateway.door import Door, Out, Request
+from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import render
 from tidegate.gateway.route import choose
 from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.wire.http_server import Request, Response
 from tidegate.gateway.wire.openai import error_event
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
 
 DONE = b"data: [DONE]\n\n"
 
 
-async def serve(door: Door, call: Call, kind: str, request: Request, out: Out) -> None:
+async def serve(door: Door, call: Call, kind: str, request: Request, out: Response) -> None:
     """Answer one request. Raises RequestError while nothing has been sent to the client."""
-    await admit(door, call, kind, request.headers, request.reader)
+    admit(door, call, kind, request)
     call.deadline = asyncio.get_running_loop().time() + call.plan.route.timeouts.total
     call.leave("admit", perf_counter_ns())
 
     await render(call)
     call.leave("render", perf_counter_ns())
 
-    kept, flight = await door.cache.look(call, request.headers.get("cache-control"))
+    kept, flight = await door.cache.look(call, request.header(b"cache-control"))
     call.leave("cache", perf_counter_ns())
     if kept is not None:
         await _replay(door, call, kept, out)
@@ -48,7 +49,9 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Out) -
             door.cache.leave(flight)
 
 
-async def _return(door: Door, call: Call, answer: Answer, flight: Flight | None, out: Out) -> None:
+async def _return(
+    door: Door, call: Call, answer: Answer, flight: Flight | None, out: Response
+) -> None:
     """A whole answer: guard it, keep it, record it, send it."""
     call.leave("call", perf_counter_ns())
     call.model, call.usage, call.finish = answer.model, answer.usage, answer.finish
@@ -65,7 +68,7 @@ async def _return(door: Door, call: Call, answer: Answer, flight: Flight | None,
     out.whole(200, door.headers(call), answer.body)
 
 
-async def _replay(door: Door, call: Call, answer: Answer, out: Out) -> None:
+async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None:
     """An answer from the cache: it was guarded when it was made, so it is only recorded."""
     call.model, call.replayed, call.finish = answer.model, answer.usage, answer.finish
     call.status, call.outcome = 200, "served"
@@ -74,21 +77,23 @@ async def _replay(door: Door, call: Call, answer: Answer, out: Out) -> None:
         door.record(call)
         out.whole(200, door.headers(call, answer.stored_at), answer.body)
         return
-    await out.begin(door.headers(call, answer.stored_at))
+    out.begin(door.stream_headers(door.headers(call, answer.stored_at)))
     await out.send(answer.body)
     call.first_token = (perf_counter_ns() - call.started) / 1e6
     door.record(call)
-    await out.send(DONE)
+    out.end(DONE)
 
 
-async def _relay(door: Door, call: Call, stream: Stream, flight: Flight | None, out: Out) -> None:
+async def _relay(
+    door: Door, call: Call, stream: Stream, flight: Flight | None, out: Response
+) -> None:
     """A stream past its commit point: each event goes out as it comes; a failure is told in-band
     and never looks like an ending."""
     call.model = stream.target.model.name
     sent: list[bytes] = []
     code: str | None = "client_gone"
     try:
-        await out.begin(door.headers(call))
+        out.begin(door.stream_headers(door.headers(call)))
         while data := await stream.next():
             await out.send(data)
             if call.first_token is None:
@@ -110,7 +115,7 @@ async def _relay(door: Door, call: Call, stream: Stream, flight: Flight | None, 
         stream.close()
         call.status, call.outcome = 200, "served"
         door.record(call)
-        await out.send(DONE)
+        out.end(DONE)
     except UpstreamFault as fault:
         code = fault.code
         await _break_off(door, call, stream, _told(fault), "upstream_cut", out)
@@ -124,7 +129,7 @@ async def _relay(door: Door, call: Call, stream: Stream, flight: Flight | None, 
 
 
 async def _break_off(
-    door: Door, call: Call, stream: Stream, error: RequestError, outcome: str, out: Out
+    door: Door, call: Call, stream: Stream, error: RequestError, outcome: str, out: Response
 ) -> None:
     call.leave("call", perf_counter_ns())
     call.answer_content = stream.reader.assembled()
@@ -134,7 +139,7 @@ async def _break_off(
     stream.close(error.code)
     await settle(call, call.upstream["messages"], stream.reader.text())
     door.record(call)
-    await out.send(error_event(error))
+    out.end(error_event(error))
 
 
 def _told(fault: UpstreamFault) -> RequestError:

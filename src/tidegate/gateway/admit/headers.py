@@ -5,28 +5,24 @@ Sources: W3C Trace Context (traceparent, version 00) and W3C Baggage.
 
 from __future__ import annotations
 
-from typing import Protocol
 from urllib.parse import unquote
 
 from tidegate.gateway.values import Call
+from tidegate.gateway.wire.http_server import Request
 
 _HEX = frozenset("0123456789abcdef")
 
 
-class HeaderSource(Protocol):
-    def get(self, key: str, default: str | None = None) -> str | None: ...
-
-
-def read_context(headers: HeaderSource, call: Call) -> None:
+def read_context(request: Request, call: Call) -> None:
     """Fill in trace, parent span and journey from the headers of the request."""
-    traceparent = headers.get("traceparent")
+    traceparent = request.header(b"traceparent")
     if traceparent is not None:
         call.trace, call.parent = parse_traceparent(traceparent)
-        baggage = headers.get("baggage")
+        baggage = request.header(b"baggage")
         if baggage is not None and "tidegate.journey" in baggage:
             call.journey = journey_of(baggage)
     if call.journey is None:
-        call.journey = headers.get("x-tidegate-journey")
+        call.journey = request.header(b"x-tidegate-journey")
 
 
 def parse_traceparent(value: str) -> tuple[str | None, str | None]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.admit.headers import HeaderSource, bearer, read_context
+from tidegate.gateway.admit.headers import bearer, read_context
 from tidegate.gateway.values import Call
+from tidegate.gateway.wire.http_server import Request
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -18,14 +19,6 @@ _heads: dict[str, msgspec.json.Decoder[Any]] = {
     "chat": msgspec.json.Decoder(ChatHead),
     "embeddings": msgspec.json.Decoder(EmbeddingsHead),
 }
-
-
-class Reader(Protocol):
-    """The body of a request: whole with ``await reader()``, or in chunks."""
-
-    async def __call__(self) -> bytes: ...
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
 
 
 class Door(Protocol):
@@ -46,13 +39,13 @@ class Door(Protocol):
     def find_key(self, token: str | None, now: float) -> Any: ...
 
 
-async def admit(door: Door, call: Call, kind: str, headers: HeaderSource, reader: Reader) -> None:
+def admit(door: Door, call: Call, kind: str, request: Request) -> None:
     """Fill in who asks, what is asked, and the plan of the route. Raises RequestError."""
-    read_context(headers, call)
+    read_context(request, call)
     if door.keys_required:
-        record = door.find_key(bearer(headers.get("authorization")), call.at)
+        record = door.find_key(bearer(request.header(b"authorization")), call.at)
         call.key_id, call.tenant = record.id, record.tenant
-    call.body = await read_body(headers, reader, door.max_body_bytes)
+    call.body = body_of(request, door.max_body_bytes)
     call.kind = kind
     head = parse(call, kind)
     if head.tidegate is not None and head.tidegate.journey:
@@ -62,9 +55,11 @@ async def admit(door: Door, call: Call, kind: str, headers: HeaderSource, reader
     call.plan = find_route(door.routes, head.model, kind)
 
 
-async def read_body(headers: HeaderSource, reader: Reader, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes; larger ones are refused before they are read."""
-    encoding = headers.get("content-encoding")
+def body_of(request: Request, limit: int) -> bytes:
+    """The body as it came. Raises RequestError when it was too large or is encoded."""
+    if request.too_large:
+        raise _too_large(limit)
+    encoding = request.header(b"content-encoding")
     if encoding is not None and encoding.lower() != "identity":
         raise RequestError(
             415,
@@ -72,19 +67,7 @@ async def read_body(headers: HeaderSource, reader: Reader, limit: int) -> bytes:
             f"the body is encoded as {encoding[:40]!r}",
             cure="send the body without content-encoding",
         )
-    length = headers.get("content-length")
-    if length is not None:
-        if length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
-        return await reader()
-    parts: list[bytes] = []
-    size = 0
-    async for part in reader:
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-    return b"".join(parts)
+    return request.body
 
 
 def _too_large(limit: int) -> RequestError:
@@ -130,7 +113,7 @@ def find_route(routes: Mapping[str, Any], name: str, kind: str) -> Any:
             404,
             "route_unknown",
             f"there is no route {name[:200]!r}",
-            cure=f"did you mean {near[0]!r}? " if near else f"routes are: {known}",
+            cure=f"did you mean {near[0]!r}?" if near else f"routes are: {known}",
             param="model",
         )
     if plan.route.kind != kind:

@@ -1,0 +1,423 @@
+"""The HTTP/1.1 door of a worker: an asyncio protocol over httptools (llhttp, strict).
+
+Why not a ready server: the ones there are hop between threads for each request (more CPU than
+all stages of the path together), or buffer a stream without bound when its reader is slow, or
+tell late that the client has left. Here a request is parsed, handled and answered on one loop; a
+slow reader stops its own stream (``send`` waits); a client that leaves cancels its own request.
+
+What a connection may do is bounded: bytes of headers, bytes of body, time to send them, requests
+that wait behind one another. TLS and HTTP/2 belong to the proxy in front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import http
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any
+
+import httptools
+import msgspec
+
+MAX_HEADER_BYTES = 32 * 1024
+MAX_WAITING = 8
+HEADER_SECONDS = 10.0
+BODY_SECONDS = 60.0
+IDLE_SECONDS = 75.0
+LINGER_SECONDS = 2.0
+_HIGH_WATER = 64 * 1024
+
+HeaderList = list[tuple[str, str]]
+Handler = Callable[["Request", "Response"], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The client closed its connection while it was being answered."""
+
+
+class Request:
+    """One parsed request. Header names are lower-case; repeated headers are joined with commas."""
+
+    __slots__ = ("_headers", "body", "keep_alive", "method", "path", "too_large", "version")
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.path = ""
+        self.version = "1.1"
+        self.keep_alive = True
+        self.body = b""
+        self.too_large = False
+        """True when the body is larger than allowed; then it was not read."""
+        self._headers: dict[bytes, bytes] = {}
+
+    def header(self, name: bytes) -> str | None:
+        """The value of the header ``name`` (lower-case bytes), None when it is not there."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+class ServerStatistics(msgspec.Struct, frozen=True):
+    connections: int
+    running: int
+
+
+class Server:
+    """All connections of one worker. ``handler`` answers one request; it must not raise."""
+
+    def __init__(self, handler: Handler, max_body: int) -> None:
+        self.handler = handler
+        self.max_body = max_body
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._empty = asyncio.Event()
+
+    def statistics(self) -> ServerStatistics:
+        running = sum(1 for connection in self.connections if connection.busy)
+        return ServerStatistics(len(self.connections), running)
+
+    def leave(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Finish what runs, take nothing new, close idle connections; cut what takes longer."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.close_when_idle()
+        try:
+            async with asyncio.timeout(seconds):
+                while self.connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            pass
+        for connection in tuple(self.connections):
+            connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One client connection: requests are answered one at a time, in their order."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._request: Request | None = None
+        self._url = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._header_bytes = 0
+        self._in_headers = False
+        self._waiting: collections.deque[Request] = collections.deque()
+        self._task: asyncio.Task[None] | None = None
+        self._response: Response | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._paused = False
+        self._deaf = False
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- the socket -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._server.connections.add(self)
+        self._due = self._loop.time() + HEADER_SECONDS
+        self._timer = self._loop.call_later(HEADER_SECONDS, self._check_time)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server.leave(self)
+        self._transport = None
+        self._deaf = True
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_exception(ClientGone())
+        if self._response is not None and self._task is not None:
+            self._response.gone = True
+            if not self._response.ended:
+                self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        if self._in_headers or self._request is None:
+            self._header_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._reject(400, "an upgrade of the protocol was asked for")
+        except httptools.HttpParserError as error:
+            self._reject(400, f"the request is not HTTP/1.1: {error}")
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+            self._reject(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    # -- the parser -----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._request = Request()
+        self._url = b""
+        self._parts = []
+        self._size = 0
+        self._in_headers = True
+        self._due = self._loop.time() + HEADER_SECONDS
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        request = self._request
+        if request is None:
+            return  # a trailer of a body that is not read any more
+        name = name.lower()
+        headers = request._headers
+        headers[name] = headers[name] + b"," + value if name in headers else value
+
+    def on_headers_complete(self) -> None:
+        request = self._request
+        assert request is not None
+        self._in_headers = False
+        self._header_bytes = 0
+        self._due = self._loop.time() + BODY_SECONDS
+        request.method = self._parser.get_method().decode("latin-1")
+        request.path = self._url.partition(b"?")[0].decode("latin-1")
+        request.version = self._parser.get_http_version()
+        request.keep_alive = request.version == "1.1" and self._parser.should_keep_alive()
+        if b"host" not in request._headers and request.version == "1.1":
+            self._reject(400, "the request has no host header")
+            return
+        length = request._headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length) > self._server.max_body:
+            self._refuse_body(request)
+        elif request._headers.get(b"expect", b"").lower() == b"100-continue" and not self.busy:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        request = self._request
+        if request is None or request.too_large:
+            return
+        self._size += len(data)
+        if self._size > self._server.max_body:
+            self._refuse_body(request)
+        else:
+            self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        self._request = None
+        if request is None or request.too_large or self._deaf:
+            return
+        request.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = []
+        self._take(request)
+
+    def _refuse_body(self, request: Request) -> None:
+        """The handler says why; after its answer the connection ends, the rest is not read."""
+        request.too_large = True
+        request.keep_alive = False
+        self._parts = []
+        self._deaf = True
+        self._take(request)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def _take(self, request: Request) -> None:
+        if self._task is None:
+            self._begin(request)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append(request)
+        else:
+            self.abort()
+
+    def _begin(self, request: Request) -> None:
+        self._response = Response(self, request)
+        self._task = self._loop.create_task(self._run(request, self._response))
+
+    async def _run(self, request: Request, response: Response) -> None:
+        try:
+            await self._server.handler(request, response)
+        finally:
+            self._end(request, response)
+
+    def _end(self, request: Request, response: Response) -> None:
+        self._task = self._response = None
+        self._due = self._loop.time() + IDLE_SECONDS
+        if self._transport is None:
+            return
+        if not response.ended:
+            self.abort()  # a handler that was stopped half-way: never let that look like an end
+        elif request.too_large:
+            # Closing with unread bytes would reset the connection before the answer was read.
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_SECONDS, self.abort)
+        elif not response.keep_alive or (self._server.draining and not self._waiting):
+            self._transport.close()
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+
+    def close_when_idle(self) -> None:
+        if self._task is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        self._deaf = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _reject(self, status: int, words: str) -> None:
+        """Answer what is no request at all, and end the connection; nothing else was begun."""
+        if self._deaf or self._transport is None:
+            return
+        self._deaf = True
+        if self._task is not None:
+            self._transport.abort()
+            return
+        body = msgspec.json.encode(
+            {
+                "error": {
+                    "message": words,
+                    "type": "invalid_request_error",
+                    "param": None,
+                    "code": "http_malformed",
+                    "cure": "send one well-formed HTTP/1.1 request",
+                }
+            }
+        )
+        head = _head(status, [("content-type", "application/json")], len(body), False)
+        self._transport.write(head + body)
+        self._transport.close()
+
+    def _check_time(self) -> None:
+        """One timer per connection: too slow a request, or too long a silence, ends it."""
+        now = self._loop.time()
+        if self._task is not None:
+            self._due = max(self._due, now + 5.0)
+        if now >= self._due:
+            if self._request is not None:
+                self._reject(408, "the request took too long to arrive")
+            elif self._transport is not None:
+                self._transport.close()
+            return
+        self._timer = self._loop.call_later(max(self._due - now, 1.0), self._check_time)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Return at once, or when a slow reader has caught up. Raises ClientGone."""
+        if self._transport is None:
+            raise ClientGone
+        if not self._paused:
+            return
+        self._writable = self._loop.create_future()
+        try:
+            await self._writable
+        finally:
+            self._writable = None
+
+
+class Response:
+    """The answer to one request: ``whole``, or ``begin``, ``send`` ..., ``end``."""
+
+    __slots__ = ("_chunked", "_connection", "_head", "_no_body", "begun", "ended", "gone",
+                 "keep_alive")  # fmt: skip
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self._chunked = request.version == "1.1"
+        self._no_body = request.method == "HEAD"
+        self._head = b""
+        self.keep_alive = request.keep_alive
+        self.begun = False
+        self.ended = False
+        self.gone = False
+        """True when the client has closed its connection."""
+
+    def whole(self, status: int, headers: HeaderList, body: bytes) -> None:
+        """Send a complete answer."""
+        self.begun = self.ended = True
+        if self._connection._server.draining:
+            self.keep_alive = False
+        head = _head(status, headers, len(body), self.keep_alive)
+        self._connection.write(head if self._no_body else head + body)
+
+    def begin(self, headers: HeaderList) -> None:
+        """Start a stream with status 200; the head leaves together with the first bytes."""
+        self.begun = True
+        if not self._chunked:
+            self.keep_alive = False
+        self._head = _head(200, headers, None if self._chunked else -1, self.keep_alive)
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes of the stream now; wait while the reader is slow. Raises ClientGone."""
+        if self.gone:
+            raise ClientGone
+        if self._chunked:
+            data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
+        elif self._head:
+            data = self._head + data
+        self._head = b""
+        self._connection.write(data)
+        await self._connection.drained()
+
+    def end(self, data: bytes = b"") -> None:
+        """Send the last bytes and end the stream properly."""
+        if data and self._chunked:
+            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (self._head, len(data), data)
+        elif self._chunked:
+            data = self._head + b"0\r\n\r\n"
+        else:
+            data = self._head + data
+        self._head = b""
+        self.ended = True
+        self._connection.write(data)
+
+
+_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+    for status in http.HTTPStatus
+}
+_date: tuple[int, bytes] = (0, b"")
+
+
+def _date_line() -> bytes:
+    """The date header (RFC 9110, 6.6.1), formatted once a second."""
+    global _date
+    now = int(time.time())
+    if _date[0] != now:
+        _date = now, f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+    return _date[1]
+
+
+def _head(status: int, headers: HeaderList, length: int | None, keep_alive: bool) -> bytes:
+    """Status line and headers. ``length`` None: chunked; -1: the end is the close."""
+    lines = [_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode(), _date_line()]
+    lines += [f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers]
+    if length is None:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    elif length >= 0:
+        lines.append(b"content-length: %d\r\n" % length)
+    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    return b"".join(lines)

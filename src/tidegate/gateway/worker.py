@@ -1,0 +1,57 @@
+"""One gateway worker: ``python -m tidegate.gateway.worker STATE FD DRAIN_SECONDS``."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from tidegate.base.errors import TidegateError
+from tidegate.gateway.boot import assemble
+from tidegate.gateway.server import Gateway
+from tidegate.gateway.wire.http_server import Connection, Server
+
+log = logging.getLogger("tidegate.gateway")
+
+
+async def serve(state: Path, door: socket.socket, drain_seconds: float) -> None:
+    """Serve until SIGTERM, then drain: what runs is finished, nothing new is taken."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    parts = assemble(state, os.environ)
+    gateway = Gateway(parts)
+    await gateway.start()
+    server = Server(gateway.handle, parts.door.max_body_bytes)
+    listener = await loop.create_server(lambda: Connection(server), sock=door, backlog=2048)
+    # What was made up to here lives as long as the process: the collector need not walk it again.
+    gc.collect()
+    gc.freeze()
+    log.info("worker %d serves %s", os.getpid(), parts.door.digest)
+    await stop.wait()
+    listener.close()
+    await server.drain(drain_seconds)
+    await gateway.stop()
+
+
+def main(argv: list[str]) -> None:
+    state, handle, drain_seconds = argv
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    door = socket.socket(fileno=int(handle))
+    try:
+        uvloop.run(serve(Path(state), door, float(drain_seconds)))
+    except TidegateError as error:
+        log.error("%s", error)
+        sys.exit(error.exit)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
