@@ -34,7 +34,7 @@ def make_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        sdk.start(settings.folder, service="fitness", gateway_url=settings.gateway_url)
+        sdk.start(settings.operator, service="fitness", gateway_url=settings.gateway_url)
         async with (
             AsyncOpenAI(
                 base_url=f"{settings.gateway_url}/v1", api_key=settings.key, max_retries=1

@@ -35,12 +35,12 @@ class Journeys:
 
     @journey("get-plan")
     async def get_plan(self, wish: Wish) -> AsyncIterator[Event]:
-        """Workouts that fit the wish, then a plan made of them."""
+        """Workouts that fit the wish, then the plan in the coach's words."""
         levels = LEVELS[: LEVELS.index(wish.level) + 1]
         found = await self._retrieve(wish.goal, levels, wish.minutes, limit=3)
         yield Event("html", self._render("workouts.html", workouts=found))
         with stage("prompt"):
-            inputs = {**wish._asdict(), "workouts": [workout.sentence() for workout in found]}
+            inputs = {**wish._asdict(), "workouts": [workout.name for workout in found]}
         said = ""
         async for text in self._say("recommend", inputs):
             said += text

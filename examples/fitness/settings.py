@@ -17,7 +17,8 @@ class Settings:
     gateway_url: str
     database_url: str = field(repr=False)
     key: str = field(repr=False)
-    folder: Path = FOLDER
+    operator: str
+    """Where spans go: the operator's door, or the folder whose run says it."""
 
 
 def read_settings(env: Mapping[str, str] = os.environ, folder: Path = FOLDER) -> Settings:
@@ -29,4 +30,5 @@ def read_settings(env: Mapping[str, str] = os.environ, folder: Path = FOLDER) ->
         gateway_url = gateway_url or runtime.gateway_url
         database_url = database_url or runtime.database_url
         key = key or (runtime.run / "dev.key").read_text().strip()
-    return Settings(gateway_url, database_url, key, folder)
+    operator = env.get("TIDEGATE_OPERATOR_URL") or str(folder)
+    return Settings(gateway_url, database_url, key, operator)

@@ -16,12 +16,13 @@ import httpx
 import psycopg
 import pytest
 from examples.fitness.app import make_app
-from examples.fitness.settings import FOLDER, Settings, read_settings
+from examples.fitness.settings import Settings, read_settings
 from starlette.testclient import TestClient
 
 from tidegate.base.errors import RuntimeStateError
 from tidegate.testing import Cut, ErrorEvent, ModelServer, Script, Step
 
+NOBODY = "http://127.0.0.1:9"  # no operator's door: spans are let go
 SAYS = "Walk for ten minutes. Then rest."
 
 
@@ -47,11 +48,8 @@ def gateway() -> Iterator[ModelServer]:
 
 
 @pytest.fixture
-def app(
-    gateway: ModelServer, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[TestClient]:
-    monkeypatch.setenv("TIDEGATE_OPERATOR_URL", "http://127.0.0.1:9")
-    settings = Settings(gateway.url, empty_database_url, "key", FOLDER)
+def app(gateway: ModelServer, empty_database_url: str) -> Iterator[TestClient]:
+    settings = Settings(gateway.url, empty_database_url, "key", NOBODY)
     with TestClient(make_app(settings)) as client:
         yield client
 
@@ -144,7 +142,7 @@ def test_what_users_write_is_shown_as_text(app: TestClient) -> None:
 
 def test_seeding_happens_once(gateway: ModelServer, empty_database_url: str) -> None:
     for _ in range(2):
-        with TestClient(make_app(Settings(gateway.url, empty_database_url, "key", FOLDER))):
+        with TestClient(make_app(Settings(gateway.url, empty_database_url, "key", NOBODY))):
             pass
     assert len(gateway.requests) == 1
     with psycopg.connect(empty_database_url) as connection:
@@ -153,7 +151,7 @@ def test_seeding_happens_once(gateway: ModelServer, empty_database_url: str) -> 
 
 def test_settings_come_from_variables_or_from_what_runs(tmp_path: Path) -> None:
     env = {"TIDEGATE_GATEWAY_URL": "http://g", "DATABASE_URL": "d", "TIDEGATE_KEY": "k"}
-    assert read_settings(env, tmp_path) == Settings("http://g", "d", "k", tmp_path)
+    assert read_settings(env, tmp_path) == Settings("http://g", "d", "k", str(tmp_path))
     assert "k" not in repr(read_settings({**env, "TIDEGATE_KEY": "k-secret"}, tmp_path)).split("'")
     with pytest.raises(RuntimeStateError, match="nothing runs"):
         read_settings({}, tmp_path)
@@ -168,6 +166,7 @@ def test_its_own_process(gateway: ModelServer, empty_database_url: str) -> None:
         "TIDEGATE_GATEWAY_URL": gateway.url,
         "DATABASE_URL": empty_database_url,
         "TIDEGATE_KEY": "key",
+        "TIDEGATE_OPERATOR_URL": NOBODY,
     }
     command = [sys.executable, "-m", "examples.fitness", "--port", str(port)]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
