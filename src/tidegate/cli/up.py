@@ -6,6 +6,7 @@ import asyncio
 import logging
 import logging.handlers
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -47,6 +48,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     operator_url: str
     routes: tuple[str, ...]
     models: tuple[str, ...]
+    try_route: str
+    """A chat route that needs no inputs, where there is one."""
     key_file: str | None
     """Holds the token of the key ``dev``; null when the app has keys of its own."""
     seconds: float
@@ -216,16 +219,22 @@ def _ready(runtime: Runtime, release: Release, seconds: float) -> Ready:
         operator_url=runtime.operator_url,
         routes=tuple(release.routes),
         models=tuple(release.models),
+        try_route=_plain_route(release),
         key_file=str(key) if key.is_file() else None,
         seconds=round(seconds, 2),
         pid=os.getpid(),
     )
 
 
+def _plain_route(release: Release) -> str:
+    chats = [route for route in release.routes.values() if route.kind == "chat"]
+    plain = [route.name for route in chats if route.prompt is None]
+    return (plain or [route.name for route in chats] or ["ROUTE"])[0]
+
+
 def _summary(ready: Ready, app: str) -> str:
     """What a person needs next, in a screen."""
-    key = f'"$(cat {ready.key_file})"' if ready.key_file else "YOUR_KEY"
-    route = ready.routes[0] if ready.routes else "ROUTE"
+    key = f"$(cat {shlex.quote(ready.key_file)})" if ready.key_file else "YOUR_KEY"
     name = "" if app == "." else f" {app}"
     return f"""
 {ready.app} runs (release {short(ready.release)}, ready after {ready.seconds:.1f} s)
@@ -236,8 +245,8 @@ def _summary(ready: Ready, app: str) -> str:
   where time goes tidegate profile{name}
   try it
     curl {ready.gateway_url}/v1/chat/completions \\
-      -H "Authorization: Bearer "{key} -H "Content-Type: application/json" \\
-      -d '{{"model": "{route}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+      -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
+      -d '{{"model": "{ready.try_route}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
 Ctrl-C stops it."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,8 @@ def part_specs(state: Path, doors: Doors) -> tuple[ChildSpec, ...]:
         url=f"{doors.gateway_url}/health",
         grace=DRAIN,
     )  # fmt: skip
+    if find_spec("tidegate.console.__main__") is None:
+        return loader, gateway
     return loader, console, gateway
 
 
