@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import time
 
 import httpx
@@ -18,9 +20,9 @@ ASK = [{"role": "user", "content": "Say hello to zanzibarites."}]
 def listener(pool: Pool) -> psutil.Process:
     """The process that listens on the pool's port; it listens nowhere else than on loopback."""
     for process in psutil.Process().children(recursive=True):
-        for socket in process.net_connections("tcp"):
-            if socket.status == psutil.CONN_LISTEN and socket.laddr.port == pool.port:
-                assert socket.laddr.ip == "127.0.0.1"
+        for door in process.net_connections("tcp"):
+            if door.status == psutil.CONN_LISTEN and door.laddr.port == pool.port:
+                assert door.laddr.ip == "127.0.0.1"
                 return process
     raise AssertionError(f"nobody listens on {pool.port}")
 
@@ -122,3 +124,24 @@ def test_the_page_and_the_slots_of_the_engine_are_closed(chat_pool: Pool) -> Non
     root = f"http://127.0.0.1:{chat_pool.port}"
     assert httpx.get(f"{root}/slots", headers=headers).status_code != 200
     assert "<html" not in httpx.get(root, headers=headers).text.lower()
+
+
+def test_it_still_proves_its_health_while_many_requests_wait(chat_pool: Pool) -> None:
+    body = json.dumps({"model": "smollm2", "messages": ASK, "max_tokens": 300, "stream": True})
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        f"authorization: Bearer {chat_pool.address.api_key}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    with contextlib.ExitStack() as clients:
+        for _ in range(60):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", chat_pool.port)))
+            client.sendall((head + body).encode())
+        time.sleep(0.5)
+        probe = chat_pool.spec.probe
+        assert probe is not None
+        assert probe()
+        assert busy_slots(chat_pool) == 1
+    left = time.monotonic()
+    while busy_slots(chat_pool):
+        assert time.monotonic() - left < 10
+        time.sleep(0.05)

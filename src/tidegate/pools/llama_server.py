@@ -21,6 +21,9 @@ _PROMPT_CACHE_MIB = 128
 """Host memory for prompts of earlier requests; the engine's own default is 8 GiB."""
 _SOCKET_TIMEOUT = 600
 """Seconds; the engine's own default is an hour."""
+_WAITING = 256
+"""Requests that may wait for a slot. The engine keeps a thread for each; with its own default of
+4 the fifth would block everybody, the health probe included, and a busy pool would look dead."""
 _ERRORS_ONLY = 1
 """Verbosity: higher levels write parts of prompts to the log."""
 
@@ -65,7 +68,7 @@ def start_engine(options: argparse.Namespace, key: str) -> Any:
     params.n_parallel = options.slots
     params.n_batch, params.n_ubatch = 512, 256
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
-    params.n_threads_http = options.slots + 4  # one for each slot, the queue and the probe
+    params.n_threads_http = options.slots + _WAITING
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.timeout_read = params.timeout_write = _SOCKET_TIMEOUT
     params.verbosity = _ERRORS_ONLY
