@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from typing import cast
 
 import httpx
 import numpy
 import openai
 import pytest
+from starlette.testclient import TestClient
 
 from tidegate.pools import Pool
+from tidegate.pools.embed_server import make_app
+from tidegate.pools.encoder import Encoded, Encoder
 
 
 def vectors(client: openai.OpenAI, *texts: str, **more: object) -> numpy.ndarray:
@@ -88,6 +93,32 @@ def test_refuses_what_is_no_json_and_what_is_too_large(embed_pool: Pool) -> None
 
 def test_refuses_another_key(embed_pool: Pool) -> None:
     assert post(embed_pool, {"model": "minilm", "input": "a"}, key="no").status_code == 401
+
+
+def test_other_addresses_are_refused_in_the_same_shape(embed_pool: Pool) -> None:
+    root = f"http://127.0.0.1:{embed_pool.port}"
+    for answer in (httpx.get(f"{root}/v1/embeddings"), httpx.get(f"{root}/nowhere")):
+        assert answer.status_code in (404, 405)
+        assert answer.json()["error"]["code"] == "unknown_address"
+
+
+def test_an_engine_that_fails_is_told_and_the_next_request_is_served() -> None:
+    class Moody:
+        dimensions = 1
+
+        def encode(self, texts: Sequence[str]) -> Encoded:
+            if "bad" in texts:
+                raise ValueError("secret text")
+            return Encoded(numpy.ones((len(texts), 1), numpy.float32), [1] * len(texts))
+
+    app = make_app(cast(Encoder, Moody()), "m", "k")
+    with TestClient(
+        app, raise_server_exceptions=False, headers={"authorization": "Bearer k"}
+    ) as client:
+        failed = client.post("/v1/embeddings", json={"model": "m", "input": "bad"})
+        assert (failed.status_code, failed.json()["error"]["code"]) == (500, "engine_failed")
+        assert "secret" not in failed.text
+        assert client.post("/v1/embeddings", json={"model": "m", "input": "ok"}).status_code == 200
 
 
 def test_a_long_request_delays_neither_health_nor_a_short_one(embed_pool: Pool) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -68,7 +69,30 @@ def make_app(encoder: Encoder, name: str, key: str) -> Starlette:
         Route("/v1/models", _guarded(models, key)),
         Route("/health", health),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _no_such_address, Exception: _engine_failed},
+    )
+
+
+async def _no_such_address(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    refusal = RequestError(
+        status,
+        "unknown_address",
+        f"there is no {request.method} {request.url.path}",
+        cure="use POST /v1/embeddings or GET /v1/models",
+    )
+    return _json(write_error(refusal), status)
+
+
+async def _engine_failed(request: Request, error: Exception) -> Response:
+    """Answers for what the engine raised; the server logs it with its traceback."""
+    failure = RequestError(
+        500, "engine_failed", "the engine could not encode this", cure="read the pool's log"
+    )
+    return _json(write_error(failure), 500)
 
 
 def _guarded(handler: Handler, key: str) -> Handler:
