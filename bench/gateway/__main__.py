@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+
 from bench.gateway import report
 from bench.gateway.children import BenchError
 from bench.gateway.run import ALL, QUICK, Settings, run
-from rich.console import Console
 
 _PLAIN = ("requests", "rounds", "seconds", "connections", "stream_connections", "workers")
 _RESULTS = Path(__file__).resolve().parents[1] / "results"

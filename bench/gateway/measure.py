@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
 from bench.gateway import cpu, load, nginx, streams
 from bench.gateway.children import BenchError, Product
 from bench.gateway.door import COUNTER, DIGITS, Door
@@ -56,9 +57,8 @@ def verify(system: System, tag: int) -> None:
         raise BenchError(f"{system.name} did not stream")
 
 
-def _settle(product: Product, patience: float) -> cpu.Usage:
-    """CPU when the product has gone quiet (loaders, logs and writers behind the answers)."""
-    deadline = time.monotonic() + patience
+def _quiet(product: Product, deadline: float) -> cpu.Usage:
+    """CPU so far once the product has gone quiet, or when the time is over."""
     last = product.usage()
     while time.monotonic() < deadline:
         time.sleep(0.4)
@@ -69,6 +69,25 @@ def _settle(product: Product, patience: float) -> cpu.Usage:
     return last
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A product after the load: its CPU with the work behind the answers in it."""
+
+    usage: cpu.Usage
+    receipts: int | None
+    """Receipts in the database so far; None when the product writes none or was not done."""
+
+
+def settle(bench: Bench, system: System) -> Settled:
+    """Wait for the work behind the answers: loaders, logs, writers. Bounded by ``patience``."""
+    deadline, end = time.monotonic() + bench.patience, time.time()
+    if system.level is None:
+        return Settled(_quiet(system.product, deadline), None)
+    while (receipts := system.level(end)) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return Settled(system.product.usage(), receipts)
+
+
 def _own(bench: Bench) -> float:
     times = os.times()
     mine = times.user + times.system + times.children_user + times.children_system
@@ -77,6 +96,7 @@ def _own(bench: Bench) -> float:
 
 def chat(bench: Bench, system: System, door: Door, tag: int, *, vary: bool) -> dict[str, object]:
     """Figures of one closed-loop run of plain requests: CPU in microseconds a request."""
+    receipts = settle(bench, system).receipts
     before, own, machine = system.product.usage(), _own(bench), cpu.machine_busy()
     answered = nginx.requests_answered(bench.upstream_port)
     seen = load.run(
@@ -91,11 +111,11 @@ def chat(bench: Bench, system: System, door: Door, tag: int, *, vary: bool) -> d
     upstream = nginx.requests_answered(bench.upstream_port) - answered - 1
     busy = cpu.machine_busy() - machine
     others = busy - (during.total - before.total) - (_own(bench) - own)
-    settled = _settle(system.product, bench.patience)
+    settled = settle(bench, system)
     if seen.requests == 0:
         raise BenchError(f"{system.name} answered nothing in {seen.seconds:.1f} s")
-    spent = cpu.used(before, settled)
-    return {
+    spent = cpu.used(before, settled.usage)
+    figures: dict[str, object] = {
         "cpu_us": sum(spent.values()) / seen.requests * 1e6,
         "cpu_us_during": (during.total - before.total) / seen.requests * 1e6,
         "cpu_us_by_group": {name: s / seen.requests * 1e6 for name, s in spent.items()},
@@ -103,27 +123,41 @@ def chat(bench: Bench, system: System, door: Door, tag: int, *, vary: bool) -> d
         "p50_ms": seen.p50_ms,
         "p99_ms": seen.p99_ms,
         "upstream_share": upstream / seen.requests,
-        "behind_seconds": settled.at - during.at,
+        "behind_seconds": settled.usage.at - during.at,
         "others_cores": max(0.0, others) / (during.at - before.at),
         "requests": seen.requests,
         "errors": seen.errors,
     }
+    if receipts is not None and settled.receipts is not None:
+        figures["receipts_share"] = (settled.receipts - receipts) / seen.requests
+    return figures
 
 
 def stream(bench: Bench, system: System, tag: int) -> dict[str, object]:
     """Figures of one run of streamed requests: CPU in microseconds an answer, delays in ms."""
+    settle(bench, system)
     before = system.product.usage()
     seen = streams.run(
         system.stream, seconds=bench.seconds, connections=bench.stream_connections, tag=tag
     )
-    settled = _settle(system.product, bench.patience)
-    spent = cpu.used(before, settled)
-    figures = streams.figures(seen)
+    spent = cpu.used(before, settle(bench, system).usage)
     return {
         "cpu_us": sum(spent.values()) / len(seen) * 1e6,
         "cpu_us_by_group": {name: s / len(seen) * 1e6 for name, s in spent.items()},
-        **figures,
+        **streams.figures(seen),
     }
+
+
+def idle_cores(running: list[System], seconds: float = 2.0) -> dict[str, float]:
+    """Cores that each system uses while nothing is asked of it."""
+    before = {system.name: system.product.usage() for system in running}
+    time.sleep(seconds)
+    out = {}
+    for system in running:
+        now = system.product.usage()
+        spent = now.total - before[system.name].total
+        out[system.name] = spent / (now.at - before[system.name].at)
+    return out
 
 
 def memory(
@@ -144,7 +178,7 @@ def memory(
                 tag=next(numbers),
             )
             done, rate = done + seen.requests, seen.per_second
-        _settle(system.product, bench.patience)
+        settle(bench, system)
         sizes = {str(pid): cpu.resident_bytes(pid) for pid in system.worker()}
         out.append({"requests": done, "resident_bytes": sizes})
     return out

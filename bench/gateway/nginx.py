@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+
 from bench.gateway.children import BenchError, Product, child, free_port, listens, wait_until
 
 PLAN = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.gateway.figures import look
 from rich.console import Console
 from rich.table import Table
+
+from bench.gateway.figures import look
 
 _ORDER = ("direct", "nginx", "tensorzero", "portkey", "litellm", "tidegate")
 _NAMES = {
@@ -111,6 +112,7 @@ def memory_rows(memory: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
     return [
         (f"{mark['requests']:,}", f"{max(mark['resident_bytes'].values()) / 2**20:.1f}")
         for mark in memory["marks"]
+        if mark["resident_bytes"]
     ]
 
 
@@ -179,7 +181,11 @@ def markdown(result: Mapping[str, Any]) -> str:
     groups = systems.get("tidegate", {}).get("miss", {}).get("cpu_us_by_group")
     if groups:
         shares = ", ".join(f"{name} {number(value)}" for name, value in groups.items())
-        parts.append(f"Tidegate's miss by process, CPU us a request: {shares}.")
+        idle = systems["tidegate"]["idle_cores"]
+        parts.append(
+            f"Tidegate's miss by process, CPU us a request: {shares}. Idle, the whole tree uses "
+            f"{idle:.1%} of a core."
+        )
     if rows := memory_rows(result.get("memory")):
         parts += ["Resident memory of a worker:", _markdown(("requests", "MiB"), rows)]
     parts.append(_markdown(("bar", "this run", "limit", "verdict"), bar_rows(result["bars"])))

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -119,19 +119,16 @@ def add_to_direct(of_round: dict[str, dict[str, Any]]) -> None:
                 }
 
 
-def _memory(
-    bench: measure.Bench,
-    running: list[System],
-    settings: Settings,
-    numbers: load.Tags,
-    say: Say,
-) -> dict[str, Any] | None:
-    watched = next((s for s in running if s.worker is not None), None)
-    if watched is None or not settings.requests:
+def _memory(settings: Settings, numbers: load.Tags, say: Say) -> dict[str, Any] | None:
+    """Memory of the workers of a Tidegate that was just started, at marks of requests."""
+    if not settings.requests or "tidegate" not in settings.systems:
         return None
-    say(f"memory: {settings.requests} requests to {watched.name}")
+    alone = replace(settings, systems=("tidegate",))
     marks = [0, settings.requests // 4, settings.requests // 2, settings.requests]
-    seen = measure.memory(bench, watched, marks, numbers)
+    with _bench(alone, say) as (bench, (system,)):
+        say(f"memory: {settings.requests:,} requests to a fresh Tidegate")
+        measure.verify(system, next(numbers))
+        seen = measure.memory(bench, system, marks, numbers)
     return {"marks": seen, "growth": worst_growth(seen[1], seen[-1])}
 
 
@@ -151,6 +148,7 @@ def run(settings: Settings, say: Say) -> dict[str, Any]:
     with _bench(settings, say) as (bench, running):
         for system in running:
             measure.verify(system, next(numbers))
+        idle = measure.idle_cores(running)
         for index in range(settings.rounds):
             of_round = {}
             for system in running:
@@ -158,10 +156,14 @@ def run(settings: Settings, say: Say) -> dict[str, Any]:
                 say(f"round {index + 1} of {settings.rounds}: {_line(system.name, of_round)}")
             add_to_direct(of_round)
             rounds.append(of_round)
-        memory = _memory(bench, running, settings, numbers, say)
         versions = {system.name: system.version for system in running}
+    memory = _memory(settings, numbers, say)
     systems = {
-        name: {"version": version, **figures.medians([r[name] for r in rounds])}
+        name: {
+            "version": version,
+            "idle_cores": idle[name],
+            **figures.medians([r[name] for r in rounds]),
+        }
         for name, version in versions.items()
     }
     return {

@@ -10,6 +10,7 @@ from typing import cast
 
 import httptools
 import uvloop
+
 from bench.gateway.children import BenchError
 from bench.gateway.door import DIGITS, Door
 from bench.gateway.figures import held_back, percentile

@@ -42,6 +42,10 @@ class System:
     hit: Door | None = None
     worker: Callable[[], list[int]] | None = None
     """Process ids of the workers whose memory is watched."""
+    level: Callable[[float], int | None] | None = None
+    """Given a wall time: how many receipts are in the database in all, once all that were written
+    before that time are; None while they are not. Without: no work is done behind the answers
+    but what CPU use shows."""
 
 
 Start = Callable[[Path, Upstreams], AbstractContextManager[System]]

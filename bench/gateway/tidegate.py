@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.gateway import cpu
 from bench.gateway.children import Product, child, wait_until
 from bench.gateway.door import INPUTS, QUESTION, TEMPLATE, Door
 from bench.gateway.systems import CHAT, STREAM, System, Upstreams
+from tidegate.ledger.status import read_status
 
 GROUPS = {
     "tidegate.gateway": "gateway",
@@ -98,10 +100,17 @@ def _ready(log: Path) -> dict[str, Any] | None:
 
 
 def workers(product: Product) -> list[int]:
-    """Process ids of the gateway's workers: those that its server has spawned."""
+    """Process ids of the gateway's workers: the children of its first process."""
     processes = product.processes()
-    servers = {p.pid for p in processes if "tidegate.gateway" in p.command}
-    return [p.pid for p in processes if p.parent in servers and "spawn_main" in p.command]
+    group = cpu.groups(processes, GROUPS, "other")
+    gateway = {pid for pid, name in group.items() if name == "gateway"}
+    return [p.pid for p in processes if p.parent in gateway and "resource_tracker" not in p.command]
+
+
+def receipts_level(state: Path, at: float) -> int | None:
+    """How many receipts the loader has put into PostgreSQL, once all from before ``at`` are."""
+    status = read_status(state)
+    return status.loaded if status is not None and status.level_at > at else None
 
 
 @contextlib.contextmanager
@@ -133,4 +142,5 @@ def start_tidegate(
             stream=_door(port, "talk", key).streamed(),
             hit=replace(plan),
             worker=lambda: workers(product),
+            level=lambda at: receipts_level(app / ".tidegate", at),
         )
