@@ -16,7 +16,7 @@ import pytest
 
 from tests.registry.file_server import Script
 from tests.registry.wheels import hash_of
-from tidegate.base.errors import ArtifactError, UsageError
+from tidegate.base.errors import ArtifactError, DiskError, TidegateError, UsageError
 from tidegate.registry.artifacts import Store, fetch, locate, open_store
 from tidegate.registry.settings import read_settings
 from tidegate.release.values import Artifact
@@ -32,8 +32,8 @@ def artifact(tmp_path: Path) -> Artifact:
     return Artifact(source="file", ref="models/m.gguf", sha256=hash_of(DATA))
 
 
-def refused(artifact: Artifact, store: Store, app: Path, code: str) -> ArtifactError:
-    with pytest.raises(ArtifactError) as raised:
+def refused(artifact: Artifact, store: Store, app: Path, code: str) -> TidegateError:
+    with pytest.raises((ArtifactError, DiskError)) as raised:
         fetch(artifact, store, app=app)
     assert raised.value.code == code
     assert raised.value.cure
@@ -59,6 +59,18 @@ def test_a_missing_file_is_named(tmp_path: Path, store: Store, left: Left) -> No
     error = refused(artifact, store, tmp_path, "artifact_not_found")
     assert str(tmp_path / "models" / "none.gguf") in error.message
     assert left() == []
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    tmp_path: Path, store: Store, artifact: Artifact
+) -> None:
+    path = tmp_path / artifact.ref
+    path.chmod(0)
+    with reachable(tmp_path), unprivileged():
+        # The store itself is this user's own.
+        own = Store(msgspec.structs.replace(store.settings, cache=tmp_path / "open" / "cache"))
+        error = refused(artifact, own, tmp_path, "artifact_unreadable")
+    assert str(path) in error.message
 
 
 def test_a_wrong_hash_leaves_nothing(
@@ -140,16 +152,10 @@ def test_a_cache_that_can_only_be_read_still_serves(
     for folder in [store.settings.cache, *store.settings.cache.rglob("*")]:
         if folder.is_dir():
             folder.chmod(0o555)
-    opened = [p for p in tmp_path.parents if p != Path("/") and p.stat().st_mode & 0o005 != 0o005]
-    modes = {p: p.stat().st_mode for p in [*opened, tmp_path]}
     try:
-        for folder in modes:
-            folder.chmod(0o755)
-        with unprivileged():
+        with reachable(tmp_path), unprivileged():
             assert fetch(artifact, store, app=tmp_path) == path
     finally:
-        for folder, mode in modes.items():
-            folder.chmod(mode)
         for folder in [store.settings.cache, *store.settings.cache.rglob("*")]:
             if folder.is_dir():
                 folder.chmod(0o755)
@@ -234,6 +240,23 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def reachable(folder: Path) -> Iterator[None]:
+    """``folder`` and those above it may be entered by others meanwhile; in it is ``open``, where
+    others may write."""
+    closed = [f for f in (folder, *folder.parents) if f.stat().st_mode & 0o005 != 0o005]
+    modes = {f: f.stat().st_mode for f in closed}
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    try:
+        for each in modes:
+            each.chmod(0o755)
+        yield
+    finally:
+        for each, mode in modes.items():
+            each.chmod(mode)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tidegate.base.errors import ReleaseError
+from tidegate.base.errors import DiskError, ReleaseError
 from tidegate.base.hashing import sha256
 from tidegate.registry.layout import blob_path, read_index
 from tidegate.registry.releases import history, load_release, put, read_file, resolve
@@ -36,7 +36,7 @@ def put_files(registry: Path, files: Mapping[str, bytes] = FILES, app: str = "co
     return put(registry, release_of(files, app), lambda path: iter([files[path]]))
 
 
-def code_of(raised: pytest.ExceptionInfo[ReleaseError]) -> str:
+def code_of(raised: pytest.ExceptionInfo[ReleaseError] | pytest.ExceptionInfo[DiskError]) -> str:
     assert raised.value.cure
     return raised.value.code
 
@@ -214,7 +214,7 @@ def test_a_file_that_changes_under_the_build_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ReleaseError) as raised:
+    with pytest.raises(DiskError) as raised:
         put_files(tmp_path / "file" / "registry")
     assert code_of(raised) == "disk_failed"
 
@@ -227,7 +227,7 @@ def test_a_full_disk_leaves_no_part_and_the_old_index(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(ReleaseError) as raised:
+        with pytest.raises(DiskError) as raised:
             put_files(tmp_path, big)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -6,6 +6,7 @@
     ├── ReleaseError       a release cannot be built, found or read     exit 1
     ├── ArtifactError      a model or data artifact cannot be had       exit 1
     ├── SecretError        a provider's key cannot be had               exit 1
+    ├── DiskError          a disk is full, or a folder not writable     exit 1
     ├── StoreError         PostgreSQL or Valkey is not usable           exit 1
     ├── PoolError          a local model server does not run            exit 1
     ├── RuntimeStateError  the folder is in use, or nothing runs        exit 1
@@ -74,6 +75,10 @@ class ArtifactError(TidegateError):
 
 class SecretError(TidegateError):
     """A provider's key cannot be had; the message never holds a key."""
+
+
+class DiskError(TidegateError):
+    """A disk is full, or a folder cannot be written."""
 
 
 class StoreError(TidegateError):

@@ -82,6 +82,9 @@ def progress_bars() -> Iterator[Progress]:
 
         def progress(step: str, done: int, total: int | None) -> None:
             if step not in tasks:
+                for task in bars.tasks:
+                    # A step is over when the next begins, also one whose size was not known.
+                    bars.update(task.id, total=task.completed)
                 tasks[step] = bars.add_task(step, total=total)
                 if not console.is_terminal:
                     click.echo(step, err=True)

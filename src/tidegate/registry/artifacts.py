@@ -64,7 +64,7 @@ def open_store(environment: Mapping[str, str]) -> Store:
 def locate(artifact: Artifact, store: Store) -> Path | None:
     """The stored file, or None. A file that was touched since it was verified is hashed again."""
     path = store.path(artifact.sha256)
-    with told_in_words(ArtifactError, store.root):
+    with told_in_words(store.root):
         try:
             if _stamp(path) == _read_stamp(path):
                 return path
@@ -84,8 +84,8 @@ def fetch(
     """The file of ``artifact``, fetched now if it is not stored yet; ``app`` is the base of
     ``file:`` paths.
 
-    Two processes that want one file fetch it once. Raises ArtifactError; after a wrong hash or a
-    full disk nothing is left behind.
+    Two processes that want one file fetch it once. Raises ArtifactError or DiskError; after a wrong
+    hash or a full disk nothing is left behind.
     """
     if (path := locate(artifact, store)) is not None:
         return path
@@ -96,7 +96,7 @@ def fetch(
     def waiting() -> None:
         progress("wait for another process that fetches the same file", 0, None)
 
-    with told_in_words(ArtifactError, store.root), locked(lock, waiting):
+    with told_in_words(store.root), locked(lock, waiting):
         if (path := locate(artifact, store)) is not None:
             return path
         with _work_folder(store, artifact) as work:

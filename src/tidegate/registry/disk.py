@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from tidegate.base.errors import TidegateError
+from tidegate.base.errors import DiskError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -68,27 +68,25 @@ def need_room(folder: Path, size: int) -> None:
 
 
 @contextmanager
-def told_in_words(
-    raised: type[TidegateError], folder: Path, cure_denied: str = ""
-) -> Iterator[None]:
-    """Turn an OSError of the block into ``raised``: disk_full, not_writable or disk_failed."""
+def told_in_words(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block into DiskError: disk_full, not_writable or disk_failed."""
     try:
         yield
     except OSError as error:
         where = error.filename or folder
         if error.errno in _FULL:
-            raise raised(
+            raise DiskError(
                 "disk_full",
                 f"no room to write {where}: {error.strerror}",
                 cure=f"make room on the disk of {folder} and run it again",
             ) from error
         if error.errno in _DENIED:
-            raise raised(
+            raise DiskError(
                 "not_writable",
-                f"cannot write {where}: {error.strerror}",
-                cure=cure_denied or f"give this user the right to write {folder}",
+                f"this user may not use {where}: {error.strerror}",
+                cure=f"give this user the right to read and write {folder}",
             ) from error
-        raise raised(
+        raise DiskError(
             "disk_failed",
             f"{where}: {error.strerror or error}",
             cure=f"check that {folder} is a folder on a healthy disk and run it again",

@@ -41,7 +41,7 @@ def write_blob(registry: Path, digest: str, chunks: Iterable[bytes]) -> None:
     Raises ReleaseError ``content_changed`` when the chunks do not have that digest.
     """
     path = blob_path(registry, digest)
-    with told_in_words(ReleaseError, registry):
+    with told_in_words(registry):
         if path.is_file() and f"sha256:{sha256_file(path)[0]}" == digest:
             return
         write_whole(path, _checked(chunks, digest), registry / ".parts")
@@ -84,7 +84,7 @@ def read_index(registry: Path) -> Index:
 
 def add_manifest(registry: Path, manifest: Descriptor, tag: str, previous: str) -> None:
     """Point ``tag`` at ``manifest``, and ``previous`` at what ``tag`` named before, if another."""
-    with told_in_words(ReleaseError, registry), locked(registry / ".lock"):
+    with told_in_words(registry), locked(registry / ".lock"):
         index = read_index(registry)
         tags = {ref: entry for entry in index.manifests if (ref := tag_of(entry))}
         before = tags.get(tag)

@@ -17,6 +17,14 @@ def obtain(job: Job) -> Obtained:
             f"there is no file {path}",
             cure="put the file there, or mend the path after file: in tidegate.yaml",
         )
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ArtifactError(
+            "artifact_unreadable",
+            f"{path} cannot be read: {error.strerror}",
+            cure="give this user the right to read it",
+        ) from None
     if path.stat().st_size > job.settings.max_bytes:
         raise ArtifactError(
             "artifact_too_large",

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tidegate.base.errors import ArtifactError
+from tidegate.base.errors import ArtifactError, DiskError, TidegateError
 from tidegate.registry.ports import Job, Obtained
 
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_FAILURES: tuple[tuple[str, Callable[[str], ArtifactError]], ...] = (
+_FAILURES: tuple[tuple[str, Callable[[str], TidegateError]], ...] = (
     (
         "DO NOT MATCH THE HASHES",
         lambda ref: ArtifactError(
@@ -29,7 +29,7 @@ _FAILURES: tuple[tuple[str, Callable[[str], ArtifactError]], ...] = (
     ),
     (
         "No space left on device",
-        lambda ref: ArtifactError(
+        lambda ref: DiskError(
             "disk_full",
             f"the wheel {ref} does not fit on the disk",
             cure="make room on the disk of the cache and run it again",
@@ -123,7 +123,7 @@ def _bytes_below(folder: Path) -> int:
     return total
 
 
-def _failure(ref: str, problem: str) -> ArtifactError:
+def _failure(ref: str, problem: str) -> TidegateError:
     for said, error in _FAILURES:
         if said in problem:
             return error(ref)
