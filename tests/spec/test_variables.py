@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.spec.apps import SOUND, app, changed, mistakes, only, sound
+from tidegate.base.variables import bind
 from tidegate.spec import load
-from tidegate.spec.variables import bind
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_base_url_is_kept_for_where_it_is_served(tmp_path: Path) -> None:
         ("kind: embeddings", "kind: ${KEY}"),
         ("output_tokens: 512", "output_tokens: '${KEY}'"),
         ("content: off", "content: '${KEY}'"),
-        ("cost: 0.002", "cost: '${KEY}'"),
+        ("output: 2.5", "output: '${KEY}'"),
         ("output: schemas/plan.json", "output: ${KEY}/../.."),
     ],
 )

@@ -6,10 +6,11 @@ from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tidegate.base.variables import bind
+from tidegate.spec.compose import parse
 from tidegate.spec.folder import Unreadable, read
 from tidegate.spec.mistakes import Mistake
-from tidegate.spec.nodes import MOST_BYTES, Listing, Mapping, Node, Refused, Scalar, decode, parse
-from tidegate.spec.variables import bind
+from tidegate.spec.nodes import MOST_BYTES, Listing, Mapping, Node, Refused, Scalar, decode
 
 MOST_FILES = 64
 SECTIONS = frozenset(

@@ -103,14 +103,14 @@ class Model(Part):
     """The model's name at the provider: a pinned snapshot, never `latest`. Needed unless
     `local`."""
     base_url: str | None = Field(None, min_length=1, examples=["${LARGE_BASE_URL}"])
-    """Address of the endpoint, up to and with its version (`https://host/v1`). A `${VARIABLE}` in
-    it is kept in the release and bound where the release is served, so that one release can move
-    between environments."""
+    """Address of the endpoint, up to and with its version (`https://host/v1`). Needed unless
+    `local`. A `${VARIABLE}` in it is kept in the release and bound where the release is served, so
+    that one release can move between environments."""
     keys: (
         Annotated[str, *text(r"secret:[A-Za-z0-9][\w.-]*", "a secret's name", "write secret:NAME")]
         | None
     ) = Field(None, examples=["secret:large"])
-    """Name of the secret that holds the provider's key or pool of keys; never a key itself."""
+    """Name of the secret that holds the provider's key; never a key itself."""
     price: Price = Price()
     """What its tokens cost."""
     artifact: Artifact | None = None

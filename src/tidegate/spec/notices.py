@@ -15,6 +15,8 @@ NOT_YET: dict[tuple[str, ...], str] = {
     ("routes", "*", "fallback", "#", "stale"): "this step is skipped",
     ("routes", "*", "fallback", "#", "template"): "this step is skipped",
     ("journeys", "*", "slo"): "the profile shows the figures; nothing is held or stopped",
+    ("tools", "*", "cost"): "it is not added to what a request costs",
+    ("datasets", "*", "cluster"): "no eval reads it",
     ("evals",): "no eval is run",
     ("release",): "tidegate build makes releases; nothing moves them in stages",
     ("environments",): "every environment runs the same release",

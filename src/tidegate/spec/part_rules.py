@@ -1,0 +1,118 @@
+"""What must hold inside one model and one prompt; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from tidegate.spec.mistakes import Finding, Path, one_of
+from tidegate.spec.model_types import Artifact, Model
+from tidegate.spec.types import Spec
+
+Names = Mapping[str, frozenset[str]]
+"""Section to every name written in it, also of entries that are otherwise wrong."""
+
+_ADDRESS = re.compile(r"(https?://|\$\{)\S+")
+
+
+def models(spec: Spec, _: Names) -> Iterator[Finding]:
+    """What a model needs follows from its provider."""
+    for name, model in spec.models.items():
+        at: Path = ("models", name)
+        yield from _local(at, model) if model.provider == "local" else _remote(at, model)
+        if model.artifact and "weights" in model.artifacts:
+            message = "artifact and artifacts.weights both name the weights"
+            yield Finding(path=(*at, "artifact"), message=message, at_key=True, expected="one")
+        if model.artifact:
+            yield from _artifact((*at, "artifact"), model.artifact)
+        for role, artifact in model.artifacts.items():
+            yield from _artifact((*at, "artifacts", role), artifact)
+
+
+def _local(at: Path, model: Model) -> Iterator[Finding]:
+    if "weights" not in model.files():
+        yield Finding(path=at, message="a local model has no weights", expected="key artifact")
+    if model.kind == "embeddings" and "tokenizer" not in model.artifacts:
+        yield Finding(
+            path=at,
+            message="a local embeddings model has no tokenizer",
+            expected="artifacts: {weights: ..., tokenizer: ...}",
+        )
+    for key in ("base_url", "keys"):
+        if getattr(model, key) is not None:
+            message = f"{key} is not used by a local model"
+            yield Finding(path=(*at, key), message=message, expected="no such key", at_key=True)
+
+
+def _remote(at: Path, model: Model) -> Iterator[Finding]:
+    if model.name is None:
+        yield Finding(
+            path=at,
+            message="key name is missing",
+            expected="name: the model's name at the provider, a pinned snapshot",
+        )
+    if model.base_url is None:
+        yield Finding(path=at, message="key base_url is missing", expected="base_url: an address")
+    if model.base_url and not _ADDRESS.fullmatch(model.base_url):
+        yield Finding(
+            path=(*at, "base_url"),
+            message=f"{model.base_url!r} is not an address",
+            expected="http://host/v1, https://host/v1 or ${VARIABLE}",
+        )
+    for key in ("artifact", "artifacts", "pool"):
+        if key in model.model_fields_set:
+            message = f"{key} is only used by a local model"
+            yield Finding(path=(*at, key), message=message, expected="provider: local", at_key=True)
+
+
+def _artifact(at: Path, artifact: Artifact) -> Iterator[Finding]:
+    sources = [key for key in ("wheel", "https", "file", "hf") if getattr(artifact, key)]
+    if len(sources) != 1:
+        what = f"{' and '.join(sources)} are named" if sources else "no source is named"
+        yield Finding(path=at, message=what, expected="exactly one of: file, hf, https, wheel")
+        return
+    needs_member = sources[0] in ("wheel", "hf")
+    if needs_member and artifact.member is None:
+        yield Finding(path=at, message="key member is missing", expected="member: which file")
+    if not needs_member and artifact.member is not None:
+        message = f"member is not used with {sources[0]}"
+        yield Finding(path=(*at, "member"), message=message, expected="no such key", at_key=True)
+    if sources[0] != "wheel" and artifact.source_sha256 is not None:
+        message = f"source_sha256 is not used with {sources[0]}"
+        yield Finding(
+            path=(*at, "source_sha256"), message=message, expected="no such key", at_key=True
+        )
+
+
+def inputs(spec: Spec, _: Names) -> Iterator[Finding]:
+    """A default is of its input's type; only strings have choices."""
+    for name, prompt in spec.prompts.items():
+        for key, declared in prompt.inputs.items():
+            at: Path = ("prompts", name, "inputs", key)
+            if declared.choices and declared.type != "string":
+                message = f"choices are for strings, not for {declared.type}"
+                yield Finding(path=at, message=message, expected="type: string")
+            if "default" in declared.model_fields_set and not _fits(
+                declared.default, declared.type, declared.choices
+            ):
+                yield Finding(
+                    path=(*at, "default"),
+                    message=f"the default {declared.default!r} is not a valid {key}",
+                    expected=one_of(declared.choices) or declared.type,
+                )
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+def _fits(value: object, kind: str, choices: tuple[str, ...]) -> bool:
+    if isinstance(value, bool) and kind != "boolean":
+        return False
+    return isinstance(value, _TYPES[kind]) and (not choices or value in choices)
