@@ -17,6 +17,8 @@ from tidegate.pools import Pool
 from tidegate.pools.embed_server import make_app
 from tidegate.pools.encoder import Encoded, Encoder
 
+pytestmark = pytest.mark.timeout(600)  # the first test may have to fetch the weights
+
 
 def vectors(client: openai.OpenAI, *texts: str, **more: object) -> numpy.ndarray:
     answer = client.embeddings.create(model="minilm", input=list(texts), **more)  # type: ignore[arg-type]

@@ -14,6 +14,8 @@ import pytest
 
 from tidegate.pools import Pool
 
+pytestmark = pytest.mark.timeout(600)  # the first test may have to fetch the weights
+
 ASK = [{"role": "user", "content": "Say hello to zanzibarites."}]
 
 

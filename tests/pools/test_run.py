@@ -22,6 +22,8 @@ from tidegate.pools import Pool, fetch_files, plan_pool, start_pool
 from tidegate.pools import run as pools_run
 from tidegate.registry import open_store
 
+pytestmark = pytest.mark.timeout(600)  # the first test may have to fetch the weights
+
 
 def names_its_model(pool: Pool) -> bool:
     assert callable(pool.spec.probe)

@@ -26,7 +26,6 @@ from tidegate.testing.anthropic_dialect import AnthropicDialect
 from tidegate.testing.beats import Beats, encode, plain
 from tidegate.testing.connection import Connection
 from tidegate.testing.dialects import Dialect
-from tidegate.testing.faults import play
 from tidegate.testing.openai_dialect import OpenAIDialect
 from tidegate.testing.replies import (
     CREATED,
@@ -37,6 +36,7 @@ from tidegate.testing.replies import (
     make_reply,
     waits_of,
 )
+from tidegate.testing.rewrites import play
 from tidegate.testing.script import Script
 from tidegate.testing.seen import SeenRequest, Statistics
 from tidegate.testing.timings import Constant, Timing
