@@ -57,6 +57,17 @@ def test_output_and_errors_go_to_the_log(tmp_path: Path) -> None:
     assert set((tmp_path / "child.log").read_text().split()) == {"out", "err"}
 
 
+def test_a_child_does_not_get_what_is_hidden_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_SECRET_ONE", "hunter2")
+    code = "import os; print(sorted(n for n in os.environ if n.startswith('TEST_')))"
+    child = Child(spec_of(tmp_path, code, hide=("TEST_SECRET_",), env={"TEST_GIVEN": "1"}))
+    while child.poll() is None:
+        time.sleep(0.01)
+    assert (tmp_path / "child.log").read_text() == "['TEST_GIVEN']\n"
+
+
 def test_stop_asks_first(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time\n"

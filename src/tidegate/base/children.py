@@ -32,6 +32,8 @@ class ChildSpec:
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
     """Added to this process's environment."""
+    hide: tuple[str, ...] = ()
+    """Prefixes of variables of this process's environment that the child does not get."""
     cwd: Path | None = None
     user: tuple[int, int] | None = None
     """(uid, gid) to run as; None: as we are. Needs root."""
@@ -57,6 +59,11 @@ def shim_argv(spec: ChildSpec) -> list[str]:
     return [*shim, str(os.getpid()), str(int(spec.death_signal)), uid, gid, "--", *spec.argv]
 
 
+def _environment(spec: ChildSpec) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(spec.hide)}
+    return {**kept, **spec.env}
+
+
 def log_folder(state: Path) -> Path:
     """Where the children of an app log: ``.tidegate/log``."""
     return state / "log"
@@ -79,7 +86,7 @@ class Child:
                 stdout=handle,
                 stderr=handle,
                 cwd=spec.cwd,
-                env={**os.environ, **spec.env},
+                env=_environment(spec),
                 start_new_session=True,
                 pass_fds=spec.pass_fds,
             )
@@ -170,7 +177,9 @@ def rotate_log(log: Path, limit: int = LOG_BYTES) -> bool:
         if log.stat().st_size <= limit:
             return False
         kept = log.with_name(log.name + ".1")
-        kept.write_bytes(log.read_bytes()[-limit:])
+        with log.open("rb") as file:
+            file.seek(-limit, os.SEEK_END)
+            kept.write_bytes(file.read(limit))
         kept.chmod(0o600)
         os.truncate(log, 0)
     except FileNotFoundError:

@@ -50,6 +50,7 @@ class Supervised:
         )
         self._lives: deque[Life] = deque(maxlen=32)
         self._restarts = 0
+        self._was_ready = False
         self._phase: Phase = "starting"
         self._sentence = "starting"
 
@@ -85,7 +86,8 @@ class Supervised:
             )
             restart = next_restart(tuple(self._lives), random.random())
             self._now("failing" if restart.failing else "waiting", restart.sentence)
-            log.warning("%s %s", self.spec.name, restart.sentence)
+            if self._restarts or self._was_ready:  # else ready() tells its caller
+                log.warning("%s %s", self.spec.name, restart.sentence)
             self._restarts += 1
             await self._pause(restart.delay)
         self._now("stopped", "stopped")
@@ -138,6 +140,7 @@ class Supervised:
     def _is_ready(self, child: Child) -> None:
         if self._restarts:
             log.warning("%s is ready again as process %d", self.spec.name, child.pid)
+        self._was_ready = True
         self._now("ready", f"ready as process {child.pid}")
         self._decide(None)
 

@@ -18,25 +18,21 @@ import msgspec
 from tidegate.base.children import ChildSpec, log_folder
 from tidegate.base.errors import RuntimeStateError
 from tidegate.base.locks import LockHeld, file_lock
-from tidegate.base.runtime import STATE_FOLDER, Runtime
+from tidegate.base.runtime import STATE_FOLDER, PoolAddress, Runtime
 from tidegate.cli.build import build_app
 from tidegate.cli.models import progress_bars
-from tidegate.deploy.first_key import ensure_first_key, operator_token
+from tidegate.deploy.local import plan_app, prepare_database
 from tidegate.deploy.probes import ensure_port_free
-from tidegate.deploy.rules import Doors, part_specs, served_models
+from tidegate.deploy.rules import Doors, served_models
 from tidegate.deploy.run import serve
-from tidegate.deploy.values import LocalApp
-from tidegate.pools import Pool, fetch_files, plan_pool
+from tidegate.pools import fetch_files, plan_pool
 from tidegate.pools.loopback import free_port
 from tidegate.registry import open_store
 from tidegate.registry.releases import short
 from tidegate.release.values import Release
 from tidegate.spec import locate
-from tidegate.stores.migrate import migrate
 from tidegate.stores.open import postgres_lock
-from tidegate.stores.postgres import ensure_database, postgres_place, postgres_spec
-from tidegate.stores.settings import StoreSettings, read_store_settings
-from tidegate.stores.valkey import valkey_spec, valkey_url
+from tidegate.stores.settings import read_store_settings
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +64,7 @@ Exit codes: 0 stopped as asked, 1 a part does not start or the app already runs,
 @click.argument("app", default=".", metavar="[APP]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="Gateway; 0 takes a free port.")
+@click.option("--operator-host", default="127.0.0.1", show_default=True, help="For its door.")
 @click.option("--operator-port", default=8081, show_default=True, help="Operator's door; 0: free.")
 @click.option(
     "--workers",
@@ -78,7 +75,13 @@ Exit codes: 0 stopped as asked, 1 a part does not start or the app already runs,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when ready.")
 def command(
-    app: str, host: str, port: int, operator_port: int, workers: int, as_json: bool
+    app: str,
+    host: str,
+    port: int,
+    operator_host: str,
+    operator_port: int,
+    workers: int,
+    as_json: bool,
 ) -> None:
     """Run APP: its gateway, stores, models, ledger and operator's door, until Ctrl-C."""
     started = time.monotonic()
@@ -88,29 +91,27 @@ def command(
         doors = Doors(
             host=host,
             port=_port(host, port, "--port"),
-            operator_port=_port(host, operator_port, "--operator-port"),
+            operator_host=operator_host,
+            operator_port=_port(operator_host, operator_port, "--operator-port"),
             workers=workers,
         )
         with _step("release"):
             digest, release = build_app(folder)
         pools = _pools(release, folder, state)
-        settings = read_store_settings()
-        if settings.database_url is None:
+        stores = read_store_settings()
+        if stores.database_url is None:
             stack.enter_context(_own_postgres(state))
-        local = _local_app(folder, digest, doors, settings, pools)
+        with _step("folders"):
+            local = plan_app(folder, digest, doors, stores, pools)
         _log_to(state)
-
-        def prepare() -> None:
-            if settings.database_url is None:
-                ensure_database(postgres_place(state))
-            migrate(local.runtime.database_url)
-            ensure_first_key(local.runtime.database_url, local.runtime.run)
 
         def on_ready() -> None:
             ready = _ready(local.runtime, release, time.monotonic() - started)
             click.echo(msgspec.json.encode(ready) if as_json else _summary(ready, app))
 
-        asyncio.run(serve(local, prepare=prepare, say=_say, on_ready=on_ready))
+        asyncio.run(
+            serve(local, prepare=lambda: prepare_database(local), say=_say, on_ready=on_ready)
+        )
 
 
 @contextmanager
@@ -149,7 +150,7 @@ def _port(host: str, port: int, option: str) -> int:
     return port
 
 
-def _pools(release: Release, folder: Path, state: Path) -> dict[str, Pool]:
+def _pools(release: Release, folder: Path, state: Path) -> dict[str, tuple[ChildSpec, PoolAddress]]:
     """The pools of the local models that the release serves, their files fetched."""
     models = [model for model in served_models(release) if model.pool is not None]
     store = open_store(os.environ)
@@ -157,42 +158,9 @@ def _pools(release: Release, folder: Path, state: Path) -> dict[str, Pool]:
     with _step("model files"), progress_bars() as progress:
         for model in models:
             files = fetch_files(model, store, folder, progress)
-            pools[model.name] = plan_pool(model, files, state)
+            pool = plan_pool(model, files, state)
+            pools[model.name] = (pool.spec, pool.address)
     return pools
-
-
-def _local_app(
-    folder: Path, digest: str, doors: Doors, settings: StoreSettings, pools: dict[str, Pool]
-) -> LocalApp:
-    state = folder / STATE_FOLDER
-    engines: list[ChildSpec] = []
-    database, valkey = settings.database_url, settings.valkey_url
-    if database is None:
-        with _step("postgres data"):
-            engines.append(postgres_spec(state))
-        database = postgres_place(state).url()
-    if valkey is None:
-        engines.append(valkey_spec(state))
-        valkey = valkey_url(state)
-    runtime = Runtime(
-        app=str(folder),
-        state=str(state),
-        pid=os.getpid(),
-        release=digest,
-        database_url=database,
-        valkey_url=valkey,
-        gateway_url=doors.gateway_url,
-        operator_url=doors.operator_url,
-        operator_token=operator_token(state / "run"),
-        pools={name: pool.address for name, pool in pools.items()},
-    )
-    return LocalApp(
-        runtime=runtime,
-        engines=tuple(engines),
-        pools=tuple(pool.spec for pool in pools.values()),
-        parts=part_specs(state, doors),
-        ready_url=f"{doors.gateway_url}/ready",
-    )
 
 
 def _log_to(state: Path) -> None:

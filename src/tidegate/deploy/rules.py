@@ -22,6 +22,8 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int
+    operator_host: str = "127.0.0.1"
+    """The operator's door stays on this machine, also where the gateway does not."""
     operator_port: int
     workers: int
 
@@ -31,7 +33,7 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def operator_url(self) -> str:
-        return f"http://{address(self.host)}:{self.operator_port}"
+        return f"http://{address(self.operator_host)}:{self.operator_port}"
 
 
 def address(host: str) -> str:
@@ -46,7 +48,7 @@ def part_specs(state: Path, doors: Doors) -> tuple[ChildSpec, ...]:
     console = _part(
         state,
         "console",
-        "--host", doors.host, "--port", str(doors.operator_port),
+        "--host", doors.operator_host, "--port", str(doors.operator_port),
         url=f"{doors.operator_url}/health",
     )  # fmt: skip
     gateway = _part(

@@ -88,6 +88,7 @@ def postgres_spec(state: Path) -> ChildSpec:
         name="postgres",
         argv=(str(_program("postgres")), "-D", str(place.data), *options),
         log=log_folder(state) / "postgres.log",
+        hide=("TIDEGATE_",),
         cwd=Path("/"),
         user=place.user,
         death_signal=signal.SIGINT,  # fast shutdown: clients are cut, data is flushed

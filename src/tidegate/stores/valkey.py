@@ -60,6 +60,7 @@ def valkey_spec(state: Path) -> ChildSpec:
         name="valkey",
         argv=(str(get_binary_path()), "--unixsocket", str(path), *options),
         log=log_folder(state) / "valkey.log",
+        hide=("TIDEGATE_",),
         cwd=path.parent,
         grace=5.0,
         probe=lambda: answers(path),
