@@ -127,6 +127,7 @@ def test_control_characters_are_taken_out_of_names() -> None:
             (b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"zz"}]}]}]}', JSON),
         ),
         (400, "otlp_malformed", (b"[" * 100_000, JSON)),
+        (400, "otlp_malformed", (b'{"x":' + b"[" * 100_000, JSON)),
         (400, "otlp_malformed", (b"no gzip", PROTOBUF, "gzip")),
         (400, "otlp_malformed", (gzip.compress(b"x" * 999)[:-9], PROTOBUF, "gzip")),
         (413, "otlp_too_large", (b"x" * (otlp.LARGEST_BODY + 1), PROTOBUF)),

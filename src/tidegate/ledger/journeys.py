@@ -8,6 +8,7 @@ import numpy as np
 
 from tidegate.ledger.assemble import Journey
 from tidegate.ledger.rollups import Rollup, RollupKey, bounded, build_rollup, clean
+from tidegate.stats.share import OTHER
 
 PIECE = "\t"
 """Between an app stage and a gateway stage inside it, in the names of a journey's roll-up."""
@@ -42,13 +43,13 @@ def _of_journeys(group: Sequence[Journey]) -> Rollup:
 
 
 def named_times(journey: Journey) -> dict[str, float]:
-    """Self times by stage, and the gateway's stages by ``stage<tab>gateway stage``."""
+    """Self times by stage with ``other``, and the gateway's by ``stage<tab>gateway stage``."""
     pieces = {
         f"{within}{PIECE}{stage}": ms
         for within, mine in journey.pieces.items()
         for stage, ms in mine.items()
     }
-    return {**journey.stages, **pieces}
+    return {**journey.stages, OTHER: journey.other, **pieces}
 
 
 def _tally(group: Sequence[Journey]) -> Mapping[str, float]:

@@ -256,7 +256,7 @@ def _read_json(body: bytes) -> Iterator[_Raw]:
             for scope in resource.scope_spans:
                 for span in scope.spans:
                     yield _raw_of_json(span, service)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _malformed(f"the body is not an OTLP trace request ({error})") from None
 
 

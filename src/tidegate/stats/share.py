@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from tidegate.stats.sketch import BUCKETS, bucket_of
 
 OTHER = "other"
-"""What no part accounts for."""
+"""What no part accounts for; a part of this name is added to it."""
 NEAR = (0.90, 0.99)
 AT_LEAST = 10
 _BUCKETS_PER_SHELF = 4
@@ -140,5 +140,5 @@ def shares(
     if whole <= 0:
         return {}
     result = {name: value / whole for name, value in amount.items()}
-    result[OTHER] = max(0.0, 1.0 - accounted / whole)
+    result[OTHER] = result.get(OTHER, 0.0) + max(0.0, 1.0 - accounted / whole)
     return result
