@@ -135,6 +135,31 @@ def test_a_template_is_read_where_it_is_wrong(
     assert message in mistake.message
 
 
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{{ 9 ** 9 ** 9 }}",
+        "{{ 'x'|center(10 ** 11)|length }}",
+        "{% set x = 'a' * 10 ** 12 %}{{ x }}",
+        "{% if 7 ** 7 ** 9 %}{% endif %}",
+        "{{ [0] * 10 ** 12 }}",
+    ],
+)
+@pytest.mark.timeout(20)
+def test_no_part_of_a_template_is_computed(tmp_path: Path, bomb: str) -> None:
+    template = bomb + "{{ goal }}{{ level }}"
+    assert mistakes(app(tmp_path, **{"prompts/plan.md": template})) == ()
+
+
+@pytest.mark.parametrize(
+    ("template", "nearest"),
+    [("{% if goal is defind %}{% endif %}{{ level }}", "defined"), ("{{ goal|uper }}", "upper")],
+)
+def test_an_unknown_filter_or_test_is_told(tmp_path: Path, template: str, nearest: str) -> None:
+    mistake = only(mistakes(app(tmp_path, **{"prompts/plan.md": template})))
+    assert (mistake.line, mistake.nearest) == (1, nearest)
+
+
 def test_an_input_that_is_not_used_is_a_mistake(tmp_path: Path) -> None:
     mistake = only(mistakes(app(tmp_path, **{"prompts/plan.md": "{{ goal }}"})))
     assert mistake.path == "prompts.plan.inputs.level"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -18,7 +19,16 @@ from tidegate.spec.files import Files, Use, uses
 from tidegate.spec.mistakes import Finding, nearest, one_of
 from tidegate.spec.types import Spec
 
-_JINJA = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+
+@jinja2.pass_context
+def _as_it_is(_: object, value: object) -> object:
+    """A ``finalize`` that needs a context keeps constants of a template from being computed."""
+    return value
+
+
+_JINJA = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, optimized=False, finalize=_as_it_is
+)
 _OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
@@ -36,6 +46,28 @@ def findings(spec: Spec, files: Files) -> Iterator[Finding]:
             yield from _template(use, data) if use.kind == "template" else _schema(use, data)
 
 
+class _Tracker(meta.TrackingCodeGenerator):
+    """Finds the variables of a template without computing any part of it: jinja's own finder folds
+    constants, so that a template like ``{{ 9 ** 9 ** 9 }}`` would hold it for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(_JINJA)
+        self.optimizer = None
+
+    def variables(self, tree: nodes.Template) -> set[str]:
+        self.visit(tree)
+        return self.undeclared_identifiers - _JINJA.globals.keys()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A sound template: its text, tree, and the variables that it is given."""
+
+    text: str
+    tree: nodes.Template
+    variables: set[str]
+
+
 def _text(use: Use, data: bytes) -> str | Finding:
     try:
         return data.decode("utf-8-sig")
@@ -50,19 +82,23 @@ def _text(use: Use, data: bytes) -> str | Finding:
         )
 
 
-def _parsed(use: Use, text: str) -> nodes.Template | Finding:
+def _read(use: Use, data: bytes) -> _Read | Finding:
+    text = _text(use, data)
+    if isinstance(text, Finding):
+        return text
     try:
         tree = _JINJA.parse(text)
-        _JINJA.compile(text, raw=True)  # unknown filters and tests show only here
+        found = _wrong_node(use, tree)
+        return found or _Read(text, tree, _Tracker().variables(tree))
     except jinja2.TemplateSyntaxError as error:
-        return Finding(
-            path=use.place,
-            file=use.path,
-            line=error.lineno,
-            message=f"not a valid template: {error.message}",
-        )
+        what = f"not a valid template: {error.message}"
+        return Finding(path=use.place, file=use.path, line=error.lineno, message=what)
     except RecursionError:
         return Finding(path=use.place, file=use.path, message="the template is nested too deeply")
+
+
+def _wrong_node(use: Use, tree: nodes.Template) -> Finding | None:
+    """The first part of a template that could not be rendered."""
     for other in tree.find_all(_OTHER_FILES):
         return Finding(
             path=use.place,
@@ -71,27 +107,38 @@ def _parsed(use: Use, text: str) -> nodes.Template | Finding:
             message="a template cannot take in other files",
             expected="the whole text in this file",
         )
-    return tree
+    for kind, what, known in (
+        (nodes.Filter, "filter", _JINJA.filters),
+        (nodes.Test, "test", _JINJA.tests),
+    ):
+        for node in tree.find_all(kind):
+            if node.name not in known:
+                return Finding(
+                    path=use.place,
+                    file=use.path,
+                    line=node.lineno,
+                    message=f"not a valid template: there is no {what} {node.name}",
+                    nearest=nearest(node.name, known),
+                )
+    return None
 
 
 def _template(use: Use, data: bytes) -> Iterator[Finding]:
-    text = _text(use, data)
-    tree = _parsed(use, text) if isinstance(text, str) else text
-    if isinstance(tree, Finding):
-        yield tree
+    read = _read(use, data)
+    if isinstance(read, Finding):
+        yield read
 
 
 def _prompt(use: Use, data: bytes, spec: Spec) -> Iterator[Finding]:
-    text = _text(use, data)
-    tree = _parsed(use, text) if isinstance(text, str) else text
-    if isinstance(tree, Finding):
-        yield tree
+    read = _read(use, data)
+    if isinstance(read, Finding):
+        yield read
         return
     name = str(use.place[1])
     declared = spec.prompts[name].inputs
-    used = meta.find_undeclared_variables(tree) - _JINJA.globals.keys()
+    used = read.variables
     for variable in sorted(used - declared.keys()):
-        line, column = _first(tree, str(text), variable)
+        line, column = _first(read, variable)
         yield Finding(
             path=("prompts", name, "inputs"),
             file=use.path,
@@ -111,13 +158,11 @@ def _prompt(use: Use, data: bytes, spec: Spec) -> Iterator[Finding]:
         )
 
 
-def _first(tree: nodes.Template, text: str, variable: str) -> tuple[int, int]:
+def _first(read: _Read, variable: str) -> tuple[int, int]:
     """Line and column where ``variable`` is first read."""
-    line = min(
-        (n.lineno for n in tree.find_all(nodes.Name) if n.name == variable and n.ctx == "load"),
-        default=1,
-    )
-    lines = text.splitlines()
+    names = (n for n in read.tree.find_all(nodes.Name) if n.name == variable and n.ctx == "load")
+    line = min((name.lineno for name in names), default=1)
+    lines = read.text.splitlines()
     return line, (lines[line - 1].find(variable) if line <= len(lines) else 0) + 1 or 1
 
 
