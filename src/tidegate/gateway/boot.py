@@ -50,15 +50,15 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
 
 def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -> Target:
     """Where a model is served in this environment, and with which key."""
+    address = runtime.pools.get(model.name)
+    if address is not None:
+        return make_target(model, address.base_url, address.api_key, pooled=True)
     if model.provider == "local":
-        address = runtime.pools.get(model.name)
-        if address is None:
-            raise ReleaseError(
-                "pool_missing",
-                f"no pool serves the local model {model.name!r}",
-                cure="start the app with tidegate up, which starts its pools",
-            )
-        return make_target(model, address.base_url, address.api_key)
+        raise ReleaseError(
+            "pool_missing",
+            f"no pool serves the local model {model.name!r}",
+            cure="start the app with tidegate up, which starts its pools",
+        )
     bound = bind(model.base_url or "", environment)
     if bound.unset or bound.broken or not bound.text:
         raise ReleaseError(

@@ -24,6 +24,8 @@ from tidegate.ledger.receipts import Attempt
 
 _HELD_EVENTS = 64
 _HELD_BYTES = 256 * 1024
+_JOINLESS = frozenset(("n", "logprobs", "top_logprobs"))
+"""Parameters whose answers a stream cannot be put together into."""
 _AFTER_FINISH = 1.0
 """Seconds to wait for usage and [DONE] once the model has finished."""
 _LEFT = Failure("client_gone", "the client left", 499, False)
@@ -92,6 +94,8 @@ def _note(call: Call, target: Target, started: int, failure: Failure) -> bool:
 
 
 async def _whole(call: Call, target: Target) -> Answer:
+    if target.pooled and call.kind == "chat" and not _JOINLESS.intersection(call.upstream):
+        return await _joined(call, target)
     model = target.model
     data = target.request(_encode(call, target, False))
     while True:
@@ -125,6 +129,22 @@ async def _whole(call: Call, target: Target) -> Answer:
         content=parsed.content,
         tool_calls=parsed.tool_calls,
     )
+
+
+async def _joined(call: Call, target: Target) -> Answer:
+    """A whole answer put together from a stream."""
+    stream = await _stream(call, target, time.perf_counter_ns())
+    try:
+        while await stream.next():
+            pass
+    except UpstreamFault as fault:
+        stream.drop()
+        raise AttemptFailed(of_fault(fault)) from None
+    except BaseException:
+        stream.drop()
+        raise
+    stream.release()
+    return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
 
 
 def _encode(call: Call, target: Target, stream: bool) -> Encoded:
@@ -305,12 +325,24 @@ class Stream:
     def usage(self) -> Usage | None:
         return self.reader.usage
 
+    def release(self) -> None:
+        """The content is complete: give the connection back."""
+        self._closed = True
+        self._connection.finish(drain=True)
+
+    def drop(self) -> None:
+        """Close the connection, so that the upstream stops."""
+        self._closed = True
+        self._connection.finish()
+
     def close(self, code: str | None = None) -> None:
         """Give the connection back and put the attempt on the receipt. Safe to call twice."""
         if self._closed:
             return
-        self._closed = True
-        self._connection.finish(drain=code is None)
+        if code is None:
+            self.release()
+        else:
+            self.drop()
         self._call.attempts.append(
             Attempt(model=self.target.model.name, ms=_ms(self._started), status=200, code=code)
         )

@@ -12,8 +12,13 @@ from tidegate.release.values import Model
 class Target:
     """Everything about a model that does not change from one request to the next."""
 
-    def __init__(self, model: Model, provider: Provider, pool: Pool, key: str | None) -> None:
+    def __init__(
+        self, model: Model, provider: Provider, pool: Pool, key: str | None, *, pooled: bool = False
+    ) -> None:
         self.model = model
+        self.pooled = pooled
+        """Served by a pool of ours. Its engine notices that a caller has left only when it
+        streams, so it is always asked for a stream; a whole answer is put together here."""
         self.provider = provider
         self.pool = pool
         lines = [
@@ -43,9 +48,9 @@ class Target:
         )
 
 
-def make_target(model: Model, base_url: str, key: str | None) -> Target:
+def make_target(model: Model, base_url: str, key: str | None, *, pooled: bool = False) -> Target:
     """Bind a model. Raises ReleaseError for an unknown provider or an unusable URL."""
-    provider = find_provider("openai" if model.provider == "local" else model.provider)
+    provider = find_provider("openai" if pooled else model.provider)
     try:
         origin = parse_origin(base_url)
     except ValueError as error:
@@ -54,4 +59,4 @@ def make_target(model: Model, base_url: str, key: str | None) -> Target:
             f"model {model.name!r}: {error}",
             cure="write an http or https URL, as in https://api.example.com/v1",
         ) from None
-    return Target(model, provider, Pool(origin), key)
+    return Target(model, provider, Pool(origin), key, pooled=pooled)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -132,6 +134,7 @@ class WireError(msgspec.Struct):
 
 
 class Chunk(msgspec.Struct):
+    id: str | None = None
     choices: list[ChunkChoice] = []
     usage: WireUsage | None = None
     error: WireError | str | None = None
@@ -139,6 +142,46 @@ class Chunk(msgspec.Struct):
 
 class ErrorBody(msgspec.Struct):
     error: WireError | str | None = None
+
+
+def wire_usage(usage: Usage | None) -> dict[str, Any] | None:
+    """``usage`` as the API writes it."""
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def assemble(
+    id: str,
+    model: str,
+    text: str,
+    calls: Sequence[Sequence[str]],
+    finish: str | None,
+    usage: Usage | None,
+) -> bytes:
+    """A chat completion put together from a stream. ``calls``: (id, name, arguments) of each."""
+    message: dict[str, Any] = {"role": "assistant", "content": text or None}
+    if calls:
+        message["tool_calls"] = [
+            {"id": one, "type": "function", "function": {"name": name, "arguments": arguments}}
+            for one, name, arguments in calls
+        ]
+    return msgspec.json.encode(
+        {
+            "id": id,
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": model,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+            "usage": wire_usage(usage),
+        }
+    )
 
 
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}

@@ -182,6 +182,7 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._whole = False
         self._streamed = False
+        self._persistent = False
         self._paused = False
         self._complete = False
         self._fault: UpstreamFault | None = None
@@ -273,7 +274,7 @@ class Connection(asyncio.Protocol):
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
-        if self._complete and self._parser.should_keep_alive() and self._transport is not None:
+        if self._complete and self._persistent and self._transport is not None:
             self._clean = True
         self._pool.give_back(self)
 
@@ -301,6 +302,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._whole = True
+        self._persistent = self._parser.should_keep_alive()  # true only while asked right here
 
     def on_body(self, data: bytes) -> None:
         self._chunks.append(data)

@@ -14,7 +14,7 @@ import msgspec
 from tidegate.base.errors import RequestError
 from tidegate.base.money import Usage
 from tidegate.gateway.call.ports import Encoded, Parsed
-from tidegate.gateway.wire.openai import ErrorBody, WireError
+from tidegate.gateway.wire.openai import ErrorBody, WireError, assemble, wire_usage
 from tidegate.gateway.wire.sse import data_of
 from tidegate.gateway.wire.upstream import UpstreamFault
 
@@ -294,19 +294,7 @@ class AnthropicEvents:
         return "".join(self._parts)
 
     def assembled(self) -> bytes:
-        message: dict[str, Any] = {"role": "assistant", "content": self.text()}
-        if self._calls:
-            message["tool_calls"] = [
-                {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-                for id, name, arguments in self._calls
-            ]
-        return msgspec.json.encode(
-            {
-                "object": "chat.completion",
-                "model": self._upstream,
-                "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
-            }
-        )
+        return assemble(self._id, self._upstream, self.text(), self._calls, self.finish, self.usage)
 
 
 def split_messages(messages: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
@@ -403,17 +391,6 @@ def usage_of(usage: AnthropicUsage) -> Usage:
         completion=usage.output_tokens or 0,
         cached=cached,
     )
-
-
-def wire_usage(usage: Usage | None) -> dict[str, Any] | None:
-    if usage is None:
-        return None
-    return {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
-        "prompt_tokens_details": {"cached_tokens": usage.cached},
-    }
 
 
 def _event_bytes(value: dict[str, Any]) -> bytes:

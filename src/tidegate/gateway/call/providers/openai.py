@@ -12,6 +12,7 @@ from tidegate.gateway.wire.openai import (
     EmbeddingsAnswer,
     ErrorBody,
     WireError,
+    assemble,
 )
 from tidegate.gateway.wire.sse import data_of
 from tidegate.gateway.wire.upstream import UpstreamFault
@@ -76,6 +77,7 @@ class OpenAIEvents:
         self._wants_usage = wants_usage
         self._parts: list[str] = []
         self._calls: dict[int, list[str]] = {}
+        self._id = ""
         self.content = False
         self.done = False
         self.finish: str | None = None
@@ -96,6 +98,8 @@ class OpenAIEvents:
         if chunk.error is not None:
             said = chunk.error.message if isinstance(chunk.error, WireError) else chunk.error
             raise UpstreamFault("upstream_cut", f"the upstream sent an error event: {said}")
+        if not self._id and chunk.id is not None:
+            self._id = chunk.id
         if chunk.usage is not None:
             self.usage = chunk.usage.value()
             if not chunk.choices and not self._wants_usage:
@@ -127,18 +131,13 @@ class OpenAIEvents:
         return "".join(self._parts)
 
     def assembled(self) -> bytes:
-        message: dict[str, object] = {"role": "assistant", "content": self.text()}
-        if self._calls:
-            message["tool_calls"] = [
-                {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-                for _, (id, name, arguments) in sorted(self._calls.items())
-            ]
-        return msgspec.json.encode(
-            {
-                "object": "chat.completion",
-                "model": self._upstream,
-                "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
-            }
+        return assemble(
+            self._id,
+            self._upstream,
+            self.text(),
+            [call for _, call in sorted(self._calls.items())],
+            self.finish,
+            self.usage,
         )
 
 
