@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
 
 from tests.registry.wheels import hash_of, make_zip
 from tidegate.base.errors import ArtifactError
+from tidegate.registry.archive import find_member, open_archive, read_member
 from tidegate.registry.artifacts import Store, fetch
 from tidegate.release.values import Artifact
 
@@ -132,3 +135,35 @@ def test_an_archive_with_another_hash_is_refused_before_it_is_opened(
     artifact = msgspec.structs.replace(pin(tmp_path / "a.zip"), source_sha256="0" * 64)
     error = refused(artifact, store, left, "artifact_hash_mismatch")
     assert "source_sha256" in error.message
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("method", [0, 8, 12, 14])
+def test_no_damage_gets_through_or_escapes_as_another_error(
+    tmp_path: Path, method: int, seed: int
+) -> None:
+    """Random damage (stored, deflate, bzip2, lzma): an ArtifactError, or a member to be hashed."""
+    random = Random(seed)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as made:
+        made.writestr("a/x.gguf", bytes(random.randrange(8) for _ in range(2000)))
+        made.writestr("b.txt", b"hello")
+    sound = path.read_bytes()
+    refusals = 0
+    for _ in range(100):
+        data = bytearray(sound)
+        for _ in range(random.choice((1, 2, 6))):
+            data[max(0, len(data) - 1 - random.randrange(len(data)))] = random.randrange(256)
+        at = random.randrange(len(data))
+        if random.random() < 0.3:
+            del data[at : at + random.randrange(1, 60)]
+        elif random.random() < 0.3:
+            data[at : at + 4] = b"\xff" * 4
+        path.write_bytes(data)
+        try:
+            with open_archive(path) as archive:
+                member = find_member(archive, "*.gguf", 1 << 30)
+                assert sum(map(len, read_member(archive, member))) <= member.file_size
+        except ArtifactError:
+            refusals += 1
+    assert refusals > 5

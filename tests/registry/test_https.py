@@ -190,6 +190,15 @@ def test_a_redirect_to_plain_http_elsewhere_is_refused(
     assert left() == []
 
 
+@pytest.mark.parametrize("target", ["http://[", "http://127.0.0.1:99999/", "https://"])
+def test_a_redirect_to_no_address_is_refused(
+    store: Store, server: Script, left: Left, target: str
+) -> None:
+    server.redirect = lambda path: target
+    refused(pin(server), store, "artifact_insecure")
+    assert left() == []
+
+
 def test_redirects_in_a_circle_end(store: Store, server: Script) -> None:
     server.redirect = lambda path: "/m.gguf"
     refused(pin(server), store, "artifact_refused")
@@ -208,7 +217,15 @@ def test_https_never_leads_to_anything_else(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ref", ["http://example.com/m", "http://127.0.0.1.example.com/", "file:///etc/passwd", "m"]
+    "ref",
+    [
+        "http://example.com/m",
+        "http://127.0.0.1.example.com/",
+        "file:///etc/passwd",
+        "m",
+        "https://[x",
+        "https://h:x/",
+    ],
 )
 def test_only_https_or_this_machine(store: Store, ref: str) -> None:
     artifact = Artifact(source="https", ref=ref, sha256="0" * 64)

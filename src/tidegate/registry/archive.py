@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tidegate.base.errors import ArtifactError
 
 CHUNK = 1 << 20
+_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+)
 
 
 def find_member(archive: zipfile.ZipFile, pattern: str, max_bytes: int) -> zipfile.ZipInfo:
@@ -18,7 +34,7 @@ def find_member(archive: zipfile.ZipFile, pattern: str, max_bytes: int) -> zipfi
 
     Errors: member_missing, member_ambiguous, member_unsafe, artifact_too_large.
     """
-    files = [info for info in archive.infolist() if not info.is_dir()]
+    files = [info for info in archive.infolist() if not info.filename.endswith("/")]
     found = [info for info in files if fnmatchcase(info.filename, pattern)]
     if not found:
         largest = sorted(files, key=lambda info: -info.file_size)[:5]
@@ -53,20 +69,29 @@ def find_member(archive: zipfile.ZipFile, pattern: str, max_bytes: int) -> zipfi
 
 def open_archive(path: Path) -> zipfile.ZipFile:
     """The zip at ``path``; error archive_broken."""
-    try:
+    with _sound(path):
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise broken(path, str(error)) from None
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
     """The member in chunks, never more bytes than its entry states; error archive_broken."""
+    with _sound(Path(str(archive.filename))), archive.open(info) as member:
+        while chunk := member.read(CHUNK):
+            yield chunk
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Turn what the zip reader raises on damaged bytes into archive_broken (found by fuzzing)."""
     try:
-        with archive.open(info) as member:
-            while chunk := member.read(CHUNK):
-                yield chunk
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise broken(Path(str(archive.filename)), str(error) or "it ends too early") from None
+        yield
+    except _FAULTS as error:
+        raise broken(path, str(error) or "it ends too early") from None
+    except OSError as error:
+        # bz2 has no errno; a seek to a false offset is EINVAL. Others are troubles of the disk.
+        if error.errno not in {None, errno.EINVAL}:
+            raise
+        raise broken(path, str(error)) from None
 
 
 def broken(path: Path, problem: str) -> ArtifactError:

@@ -55,7 +55,9 @@ def download(job: Job, url: str) -> Obtained:
         for attempt in range(1, job.settings.attempts + 1):
             try:
                 return _attempt(client, job, url)
-            except (httpx.TransportError, httpx.InvalidURL, Interrupted) as error:
+            except httpx.InvalidURL as error:
+                raise _refused(url, str(error)) from None
+            except (httpx.TransportError, Interrupted) as error:
                 problem = str(error) or type(error).__name__
                 if attempt < job.settings.attempts:
                     time.sleep(job.settings.backoff * 2 ** (attempt - 1))
@@ -69,8 +71,8 @@ def download(job: Job, url: str) -> Obtained:
 
 def allowed(url: str, ref: str) -> None:
     """Refuse an address that is neither https nor on this machine. Error: artifact_insecure."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    scheme, host = _scheme_and_host(url)
+    if host and (scheme == "https" or (scheme == "http" and host in _LOOPBACK)):
         return
     raise ArtifactError(
         "artifact_insecure",
@@ -104,8 +106,8 @@ def _attempt(client: httpx.Client, job: Job, url: str) -> Obtained:
 
 
 def _next(at: str, location: str, url: str) -> str:
-    target = urljoin(at, location)
-    if urlsplit(at).scheme == "https" and urlsplit(target).scheme != "https":
+    target = _joined(at, location)
+    if _scheme_and_host(at)[0] == "https" and _scheme_and_host(target)[0] != "https":
         raise ArtifactError(
             "artifact_insecure",
             f"{_bare(url)} redirects from https to {_bare(target)}",
@@ -191,11 +193,29 @@ def _size(path: Path) -> int:
 
 def _bare(url: str) -> str:
     """The address without user, password and query, which may hold secrets."""
-    parts = urlsplit(url)
-    if not parts.hostname:
-        return url
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "a broken address"
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}" if parts.hostname else url
+
+
+def _scheme_and_host(url: str) -> tuple[str, str]:
+    """Both empty for what is not an address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "", ""
+    return parts.scheme, parts.hostname or ""
+
+
+def _joined(at: str, location: str) -> str:
+    try:
+        return urljoin(at, location)
+    except ValueError:
+        return "a broken address"
 
 
 def _refused(url: str, problem: str) -> ArtifactError:
