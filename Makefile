@@ -43,7 +43,10 @@ bench-peers:  ## make the environments of the peers that the benchmarks measure 
 bench-gateway: setup bench-peers  ## the gateway against nginx, TensorZero, Portkey and LiteLLM (JSON=1: one object as last line)
 	@$(PY) -m bench.gateway $(if $(JSON),--json)
 
+bench-quick: setup bench-peers  ## a minute: nginx, TensorZero and Tidegate only, without the memory run
+	@$(PY) -m bench.gateway --quick $(if $(JSON),--json)
+
 clean:  ## remove what the targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway clean
+.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway bench-quick clean

@@ -38,7 +38,7 @@ Examples:
   python -m bench.gateway --summary bench/results/gateway-20261123-190000.json
 Needs make bench-peers. The whole run takes less than ten minutes, --quick about one."""
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as last line.")
 @click.option("--quick", is_flag=True, help="nginx, TensorZero and Tidegate only; no memory run.")
 @click.option("--only", callback=_names, help=f"Systems, with commas: {', '.join(ALL)}.")
 @click.option("--requests", type=int, help="Requests of the memory run (200000); 0 leaves it out.")
@@ -70,7 +70,8 @@ def main(as_json: bool, quick: bool, summary: str | None, **asked: Any) -> None:
     report.show(result, Console(width=None if sys.stdout.isatty() else 140))
     progress.print(f"bench: {result['seconds']:.0f} s; raw results in {kept}", soft_wrap=True)
     if as_json:
-        click.echo(json.dumps(result))
+        kept_out = {name: value for name, value in result.items() if name != "rounds"}
+        click.echo(json.dumps({**kept_out, "raw": str(kept)}))
 
 
 def _settings(quick: bool, asked: dict[str, Any]) -> Settings:
