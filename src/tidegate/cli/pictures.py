@@ -27,7 +27,7 @@ def draw_profile(profile: Profile) -> Group:
 
 def _parts(profile: Profile) -> Iterator[RenderableType]:
     span = f"{_clock(profile.begin)} to {_clock(profile.end)}"
-    yield Text(f"{span}, {format_duration(profile.end - profile.begin)}", style="dim")
+    yield Text(span, style="dim")
     for title, pictures in (("journey", profile.journeys), ("gateway route", profile.routes)):
         for picture in pictures:
             yield Text()
@@ -40,7 +40,7 @@ def _parts(profile: Profile) -> Iterator[RenderableType]:
         )
     if profile.journeys or profile.routes:
         yield Text()
-        yield Text("share: of the time of journeys near the P95 (P90 to P99).", style="dim")
+        yield Text("share: of the time of those near the P95 of the total (P90 to P99).", style="dim")
 
 
 def _picture(title: str, picture: Picture) -> Iterator[RenderableType]:
@@ -52,10 +52,10 @@ def _picture(title: str, picture: Picture) -> Iterator[RenderableType]:
     if picture.errors:
         head.append(f"  errors {picture.errors:,}", style="red")
     yield head
-    line = Text("  total   ", style="none")
+    line = Text("  total  ")
     line.append(_three(times), style="bold")
     if first.p50 is not None:
-        line.append(f"   first token {_time(first.p50)} / {_time(first.p95)}")
+        line.append(f"   first token P50 {_time(first.p50)}  P95 {_time(first.p95)}")
     yield line
     yield Text(f"  {_money(picture)}")
     yield Padding(_table(picture), (0, 0, 0, 2))
@@ -117,6 +117,8 @@ def bar(share: float) -> str:
 
 
 def _percent(share: float) -> str:
+    if 0 < share < 0.001:
+        return "<0.1%"
     return f"{share:.0%}" if share >= 0.1 or share == 0 else f"{share:.1%}"
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger("tidegate.ledger")
 BATCH_RECORDS = 5000
 BATCH_BYTES = 8 << 20
 
-SPAN_BATCHES = 64
+SPAN_BATCHES = 1000
 
 _decode = msgspec.json.Decoder(Receipt).decode
 _decode_spans = msgspec.json.Decoder(SpanBatch).decode

@@ -148,14 +148,12 @@ def _require_known(connection: Connection, scope: str, name: str | None) -> None
     if name is None:
         return
     known = known_names(connection, scope)
-    if scope == "journey":
-        rows = connection.execute(
-            "SELECT DISTINCT journey FROM rollups WHERE scope = 'route' AND journey = %s LIMIT 1",
-            (name,),
-        ).fetchall()
-        known += [found for (found,) in rows]
     if name in known:
         return
+    if scope == "journey":
+        known = sorted({*known, *_journeys_of_requests(connection)})
+        if name in known:
+            return
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4) or known[:1]
     raise UsageError(
         f"{scope}_unknown",
@@ -165,6 +163,15 @@ def _require_known(connection: Connection, scope: str, name: str | None) -> None
         if known
         else f"send requests that name the {scope}",
     )
+
+
+def _journeys_of_requests(connection: Connection) -> list[str]:
+    """Journeys that requests named in the last week, whether their spans arrived or not."""
+    rows = connection.execute(
+        "SELECT DISTINCT journey FROM rollups WHERE scope = 'route' AND journey <> '' "
+        "AND minute > now() - interval '7 days'"
+    ).fetchall()
+    return [name for (name,) in rows]
 
 
 def journey_picture(name: str, rollup: Rollup) -> Picture:

@@ -1,0 +1,103 @@
+"""The API over the ledger: what the commands show, as JSON over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from tidegate.base.durations import parse_duration
+from tidegate.base.errors import StoreError, TidegateError, UsageError
+from tidegate.console.door import RuntimeFile, refusal
+from tidegate.console.metrics import read_totals, render_ledger, render_totals, text_of
+from tidegate.ledger.find import ReceiptFilter, find_receipts, one_receipt
+from tidegate.ledger.questions import profile
+from tidegate.ledger.reading import reading
+from tidegate.ledger.status import read_status
+
+Handler = Callable[[Request], Response]
+_FILTERS = ("route", "journey", "tenant", "model", "outcome", "code", "trace", "status")
+
+
+class Api:
+    """Handlers of GET requests. Each opens its own connection: operators ask seldom."""
+
+    def __init__(self, state: Path, runtime: RuntimeFile) -> None:
+        self._state = state
+        self._runtime = runtime
+
+    def health(self, request: Request) -> Response:
+        """200 while this process serves; what is degraded is in the body."""
+        status = read_status(self._state)
+        degraded = status.degraded is not None if status else False
+        return _json({"status": "degraded" if degraded else "ok", "ledger_degraded": degraded})
+
+    def profile(self, request: Request) -> Response:
+        query = request.query_params
+        window = _seconds(query.get("window", "15m"), "window")
+        with reading(self._runtime().database_url) as connection:
+            return _json(
+                profile(connection, window, journey=query.get("journey"), route=query.get("route"))
+            )
+
+    def receipts(self, request: Request) -> Response:
+        query = request.query_params
+        since = query.get("since")
+        wanted = ReceiptFilter(
+            since=None if since is None else _seconds(since, "since"),
+            limit=_whole(query.get("limit", "20"), "limit"),
+            **{name: query.get(name) for name in _FILTERS},
+        )
+        with reading(self._runtime().database_url) as connection:
+            return _json({"receipts": find_receipts(connection, wanted)})
+
+    def receipt(self, request: Request) -> Response:
+        with reading(self._runtime().database_url) as connection:
+            kept = one_receipt(connection, request.path_params["id"])
+        if request.query_params.get("content") not in ("1", "true"):
+            kept = msgspec.structs.replace(kept, request=None, response=None)
+        return _json(kept)
+
+    def metrics(self, request: Request) -> Response:
+        """Always 200: what PostgreSQL would tell is left out while it is away."""
+        try:
+            with reading(self._runtime().database_url, timeout=5.0) as connection:
+                lines, answers = list(render_totals(read_totals(connection))), True
+        except StoreError:
+            lines, answers = [], False
+        lines += render_ledger(self._state, read_status(self._state), answers)
+        return PlainTextResponse(text_of(lines), media_type="text/plain; version=0.0.4")
+
+
+def told(handler: Handler) -> Handler:
+    """``handler``, whose errors become answers with code and cure."""
+
+    def handle(request: Request) -> Response:
+        try:
+            return handler(request)
+        except TidegateError as error:
+            return refusal(error)
+
+    return handle
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _seconds(text: str, name: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(
+            "window_invalid", f"{name}: {error}", cure=f"write for example {name}=15m"
+        ) from None
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise UsageError("limit_invalid", f"{name}: {text!r} is no number", cure=f"write {name}=20")
+    return int(text)
