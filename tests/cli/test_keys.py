@@ -60,6 +60,7 @@ def test_an_external_database_needs_no_embedded_one(app: Path, database_url: str
     ("words", "exit_code", "code"),
     [
         (("create", "APP", "--name", "a", "--expires", "soon"), 2, "expires_invalid"),
+        (("create", "APP", "--name", "a", "--expires", "99999999w"), 2, "expires_invalid"),
         (("revoke", "APP"), 2, "key_not_named"),
         (("revoke", "APP", "--key", "nobody"), 1, "key_unknown"),
         (("list", "/nowhere"), 2, "no_app"),
@@ -72,3 +73,10 @@ def test_mistakes_have_a_code_and_an_exit_code(
     done = run("keys", *words, "--json", database_url=database_url)
     assert done.returncode == exit_code
     assert json.loads(done.stdout)["error"]["code"] == code
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\nb"])
+def test_a_name_is_a_word_that_can_be_shown(app: Path, database_url: str, name: str) -> None:
+    done = run("keys", "create", str(app), "--name", name, database_url=database_url)
+    assert done.returncode == 2
+    assert "1 to 64 printable characters" in done.stderr

@@ -2,7 +2,8 @@
 
 Arguments: the state folder, the address of a free port. Writes ``ready`` beside the state folder
 once the app is ready. The gateway stand-in serves the files of the folder it runs in, so that
-removing ``health`` or ``ready`` there makes it unhealthy or not ready.
+removing ``health`` or ``ready`` there makes it unhealthy or not ready. The pool stand-in does not
+listen to SIGTERM; with a file ``stubborn`` in the state folder it has ten minutes to do so.
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ def make_app(state: Path, port: int) -> LocalApp:
         cwd=files,
         probe=lambda: answers_ok(f"{url}/health"),
     )
-    sleeper = (sys.executable, "-c", "import time; time.sleep(600)")
-    pool = ChildSpec(name="pool", argv=sleeper, log=state / "log" / "pool.log")
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    pool = ChildSpec(
+        name="pool",
+        argv=(sys.executable, "-c", code),
+        log=state / "log" / "pool.log",
+        grace=600.0 if (state / "stubborn").exists() else 0.5,
+    )
     runtime = Runtime(
         app=str(state.parent),
         state=str(state),

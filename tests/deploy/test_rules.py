@@ -18,6 +18,7 @@ DOORS = Doors(host="0.0.0.0", port=8080, operator_port=8081, workers=3)
 def test_the_gateway_starts_last() -> None:
     specs = part_specs(Path("/app/.tidegate"), DOORS)
     assert [spec.name for spec in specs] == ["ledger", "console", "gateway"]
+    assert specs[1].argv[-4:] == ("--host", "127.0.0.1", "--port", "8081")
     expected = "-m tidegate.gateway --state /app/.tidegate --host 0.0.0.0 --port 8080 --workers 3"
     assert " ".join(specs[-1].argv[1:]) == expected
 

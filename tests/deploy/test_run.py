@@ -29,7 +29,7 @@ class Up:
         self.app, self.state = app, app / ".tidegate"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+            self.port = port = free.getsockname()[1]
         self.output = app / "output"
         self.state.mkdir(exist_ok=True)
         with self.output.open("wb") as output:
@@ -159,6 +159,19 @@ def test_a_killed_part_comes_back_at_the_same_address(app_folder: Path) -> None:
         app.until(lambda: not first.is_running())
         app.until(lambda: answers_ok(f"{app.runtime.gateway_url}/ready"))
         assert app.child("http.server").pid != first.pid
+
+
+def test_a_second_signal_kills_what_does_not_stop(app_folder: Path) -> None:
+    (app_folder / ".tidegate").mkdir()
+    (app_folder / ".tidegate" / "stubborn").touch()
+    with up(app_folder) as app:
+        app.process.send_signal(signal.SIGINT)
+        app.until(lambda: not answers_ok(f"http://127.0.0.1:{app.port}/health"))
+        time.sleep(0.5)
+        assert app.process.poll() is None
+        app.process.send_signal(signal.SIGINT)
+        app.process.wait(10)
+        assert app.left() == []
 
 
 def test_sigint_while_starting_stops_what_runs(app_folder: Path) -> None:

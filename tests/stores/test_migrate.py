@@ -60,9 +60,23 @@ def test_a_newer_database_is_refused(empty_database_url: str) -> None:
 
 
 def test_no_database_is_a_coded_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError) as raised:
-        migrate(f"postgresql://postgres@/none?host={tmp_path}")
-    assert raised.value.code == "database_unreachable"
+    for url in (f"postgresql://postgres@/none?host={tmp_path}", "postgresql://h/d?no_such=1"):
+        with pytest.raises(StoreError) as raised:
+            migrate(url)
+        assert raised.value.code == "database_unreachable"
+
+
+def test_a_user_without_rights_is_a_coded_error(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+    try:
+        with pytest.raises(StoreError) as raised:
+            migrate(empty_database_url.replace("postgres@", "reader@"))
+    finally:
+        with psycopg.connect(empty_database_url, autocommit=True) as connection:
+            connection.execute("DROP ROLE reader")
+    assert raised.value.code == "database_refused"
+    assert "permission denied" in raised.value.message
 
 
 def test_several_processes_at_once_apply_each_migration_once(empty_database_url: str) -> None:

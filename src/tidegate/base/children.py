@@ -37,8 +37,9 @@ class ChildSpec:
     cwd: Path | None = None
     user: tuple[int, int] | None = None
     """(uid, gid) to run as; None: as we are. Needs root."""
-    death_signal: int = signal.SIGTERM
-    """What the kernel sends to the child when this process dies."""
+    death_signal: int = signal.SIGKILL
+    """What the kernel sends to the child when this process dies; nobody is left to send a second
+    one, so anything gentler is for a child that is sure to end by it."""
     stop_signal: int = signal.SIGTERM
     grace: float = 10.0
     """Seconds between ``stop_signal`` and SIGKILL."""

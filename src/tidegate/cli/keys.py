@@ -20,6 +20,13 @@ _APP = click.argument("app", default=".", metavar="[APP]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def _word(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A name or tenant: 1 to 64 printable characters."""
+    if value is not None and not (0 < len(value.strip()) <= 64 and value.isprintable()):
+        raise click.BadParameter("write 1 to 64 printable characters", context, option)
+    return value and value.strip()
+
+
 @click.group(
     epilog="\b\nExamples:\n"
     "  tidegate keys create --name web --tenant acme --expires 90d\n"
@@ -33,10 +40,14 @@ def command() -> None:
     """
 
 
-@command.command()
+@command.command(epilog="Example: tidegate keys create --name web --tenant acme --expires 90d")
 @_APP
-@click.option("--name", required=True, help="Who will use it; shown in lists, never sent.")
-@click.option("--tenant", help="Recorded on every receipt of this key; separates caches.")
+@click.option(
+    "--name", required=True, callback=_word, help="Who will use it; shown in lists, never sent."
+)
+@click.option(
+    "--tenant", callback=_word, help="Recorded on every receipt of this key; separates caches."
+)
 @click.option("--expires", help="How long it is good: 90d, 12h. Without: until it is revoked.")
 @_JSON
 def create(app: str, name: str, tenant: str | None, expires: str | None, as_json: bool) -> None:
@@ -52,7 +63,7 @@ def create(app: str, name: str, tenant: str | None, expires: str | None, as_json
         click.echo("Keep it now: only its hash is stored, it is not shown again.", err=True)
 
 
-@command.command(name="list")
+@command.command(name="list", epilog="Example: tidegate keys list examples/fitness --json")
 @_APP
 @_JSON
 def list_(app: str, as_json: bool) -> None:
@@ -67,7 +78,7 @@ def list_(app: str, as_json: bool) -> None:
         _print_table(keys)
 
 
-@command.command()
+@command.command(epilog="Example: tidegate keys revoke --name web")
 @_APP
 @click.option("--key", "which", help="Id of the key, or its name when only one active key has it.")
 @click.option("--name", help="The same, by name.")
@@ -90,10 +101,11 @@ def _end_of(expires: str | None) -> datetime | None:
     if expires is None:
         return None
     try:
-        seconds = parse_duration(expires)
-    except ValueError as error:
-        raise UsageError("expires_invalid", f"--expires {error}", cure="write 90d or 12h") from None
-    return datetime.now(UTC) + timedelta(seconds=seconds)
+        return datetime.now(UTC) + timedelta(seconds=parse_duration(expires))
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            "expires_invalid", f"--expires: {error}", cure="write 90d or 12h"
+        ) from None
 
 
 def _print_table(keys: tuple[Key, ...]) -> None:

@@ -34,6 +34,8 @@ from tidegate.spec import locate
 from tidegate.stores.open import postgres_lock
 from tidegate.stores.settings import read_store_settings
 
+_PORT = click.IntRange(0, 65535)
+
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """What `up --json` prints once the gateway is ready: one object."""
@@ -62,10 +64,15 @@ others instead. Logs: APP/.tidegate/log. Ctrl-C stops in order, a second one at 
 Exit codes: 0 stopped as asked, 1 a part does not start or the app already runs, 2 usage."""
 )
 @click.argument("app", default=".", metavar="[APP]")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8080, show_default=True, help="Gateway; 0 takes a free port.")
-@click.option("--operator-host", default="127.0.0.1", show_default=True, help="For its door.")
-@click.option("--operator-port", default=8081, show_default=True, help="Operator's door; 0: free.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the gateway.")
+@click.option("--port", type=_PORT, default=8080, show_default=True, help="0: any free one.")
+@click.option(
+    "--operator-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of the operator's door (console, API, telemetry in).",
+)
+@click.option("--operator-port", type=_PORT, default=8081, show_default=True, help="Its port.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),

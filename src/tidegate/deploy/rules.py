@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -57,14 +57,18 @@ def part_specs(state: Path, doors: Doors) -> tuple[ChildSpec, ...]:
         "--host", doors.host, "--port", str(doors.port), "--workers", str(doors.workers),
         url=f"{doors.gateway_url}/health",
         grace=DRAIN,
+        death_signal=signal.SIGTERM,  # it drains within its own bound
     )  # fmt: skip
-    if find_spec("tidegate.console.__main__") is None:
-        return loader, gateway
     return loader, console, gateway
 
 
 def _part(
-    state: Path, room: str, *options: str, url: str | None = None, grace: float = 5.0
+    state: Path,
+    room: str,
+    *options: str,
+    url: str | None = None,
+    grace: float = 5.0,
+    death_signal: int = signal.SIGKILL,
 ) -> ChildSpec:
     return ChildSpec(
         name=room,
@@ -72,6 +76,7 @@ def _part(
         log=log_folder(state) / f"{room}.log",
         probe=None if url is None else lambda: answers_ok(url),
         grace=grace,
+        death_signal=death_signal,
     )
 
 

@@ -66,8 +66,9 @@ def shipped_migrations(folder: Traversable | None = None) -> tuple[Migration, ..
 def migrate(database_url: str, migrations: Sequence[Migration] | None = None) -> tuple[str, ...]:
     """Apply what is not applied yet to the database; the names of what was applied now.
 
-    Safe with several processes at once. StoreError ``database_unreachable``, ``database_newer``,
-    ``migration_changed`` or ``migration_failed``; what was applied before the failure stays.
+    Safe with several processes at once. StoreError ``database_unreachable``, ``database_refused``,
+    ``database_newer``, ``migration_changed`` or ``migration_failed``; what was applied before a
+    failure stays.
     """
     wanted = shipped_migrations() if migrations is None else tuple(migrations)
     with _locked(database_url) as connection:
@@ -88,15 +89,22 @@ def _locked(database_url: str) -> Iterator[psycopg.Connection]:
     """A connection that holds the advisory lock; the lock goes with the connection."""
     try:
         connection = psycopg.connect(database_url, autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         raise StoreError(
             "database_unreachable",
             f"PostgreSQL cannot be reached: {_first_line(error)}",
             cure="check TIDEGATE_DATABASE_URL and that the server runs",
         ) from None
-    with connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        yield connection
+    try:
+        with connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+            yield connection
+    except psycopg.Error as error:
+        raise StoreError(
+            "database_refused",
+            f"PostgreSQL does not let us migrate: {_first_line(error)}",
+            cure="give the user of the URL the right to create tables in its database",
+        ) from error
 
 
 def _refuse_foreign(applied: dict[int, str], wanted: Sequence[Migration]) -> None:
