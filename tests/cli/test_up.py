@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.cli.test_keys import run
+from tidegate.deploy.probes import answers_ok
 
 SPEC = """
 app: tiny
@@ -126,6 +127,29 @@ def test_kill_9_leaves_nothing_running(app: Path) -> None:
         process.wait()
         _, left = psutil.wait_procs(running, timeout=40)
         assert left == []
+
+
+def test_killed_parts_come_back_and_requests_go_on(app: Path) -> None:
+    """given a running app; when PostgreSQL and Valkey are killed -9; then keys are still known,
+    and both come back; when the gateway itself is; then it comes back at the same address."""
+    with up(app) as (process, ready):
+        url, token = ready["gateway_url"], Path(ready["key_file"]).read_text()
+        first = {child.name(): child for child in psutil.Process(process.pid).children()}
+        first["postgres"].kill()
+        first["valkey-server"].kill()
+        assert [status(url, token) for _ in range(4)] == [200] * 4
+        seconds_until(lambda: {"postgres", "valkey-server"} <= names(process))
+        seconds_until(lambda: run("keys", "create", str(app), "--name", "b").returncode == 0)
+        log = (app / ".tidegate" / "log" / "up.log").read_text()
+        assert log.count("postgres was killed by signal 9") == 1
+        gateway = next(p for p in below(process) if "tidegate.gateway" in p.cmdline())
+        workers = gateway.children()
+        assert len(workers) == 2
+        gateway.kill()
+        _, left = psutil.wait_procs([gateway, *workers], timeout=20)
+        assert left == []
+        seconds_until(lambda: answers_ok(f"{url}/ready"))
+        assert status(url, token) == 200
 
 
 def test_external_engines_are_used_and_none_is_started(
