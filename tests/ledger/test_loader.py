@@ -22,16 +22,10 @@ from tidegate.ledger.loader import ReceiptLoader
 from tidegate.ledger.partitions import Connection, Partitions
 from tidegate.ledger.receipts import Attempt
 from tidegate.ledger.rollups import Rollup
-from tidegate.ledger.run import Session, connect
+from tidegate.ledger.run import Session
 from tidegate.ledger.spool_reader import spool_files
 from tidegate.ledger.store import ReceiptStore
 from tidegate.release.values import LedgerSettings
-
-
-@pytest.fixture
-def connection(database_url: str) -> Iterator[Connection]:
-    with connect(database_url) as opened:
-        yield opened
 
 
 def make_loader(folder: Path, connection: Connection) -> ReceiptLoader:

@@ -41,7 +41,7 @@ TABLES = {
     for p in (
         Partitioned("receipts"),
         Partitioned("content", bound="date"),
-        Partitioned("spans"),
+        Partitioned("spans", bound="date"),
         Partitioned("journeys"),
         Partitioned("rollups", every="month"),
     )

@@ -131,7 +131,7 @@ def require_content(found: Profile, connection: Connection) -> None:
     raise RuntimeStateError(
         "window_empty",
         f"nothing happened in this window; the last requests were {format_duration(past)} ago",
-        cure=f"look further back: --window {math.ceil(past / 3600 + 0.1)}h",
+        cure=f"look further back: --window {math.ceil((past + 60) / 3600)}h",
     )
 
 

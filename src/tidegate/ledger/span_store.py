@@ -25,7 +25,8 @@ AT_ONCE = 500
 """Traces assembled in one transaction."""
 
 _COLUMNS = (
-    "trace, span, seen, parent, name, service, start_ns, end_ns, error, journey, stage, attributes"
+    "trace, span, day, seen, parent, name, service, start_ns, end_ns, error, journey, stage, "
+    "attributes"
 )
 _SPANS_IN = "CREATE TEMPORARY TABLE IF NOT EXISTS spans_in (LIKE spans) ON COMMIT DELETE ROWS"
 
@@ -106,7 +107,7 @@ class SpanStore:
         rows = self._connection.execute(
             "SELECT trace, span, parent, name, service, start_ns, end_ns, error, journey, stage, "
             "extract(epoch FROM seen)::float8 FROM spans "
-            "WHERE trace = ANY(%s) AND seen > now() - interval '2 days'",
+            "WHERE trace = ANY(%s) AND day > current_date - 3",
             (list(traces),),
         ).fetchall()
         spans: dict[str, list[Span]] = {}
@@ -205,9 +206,10 @@ def _line(span: Span, seen: float) -> str:
     def text(value: str | None) -> str:
         return "\\N" if value is None else escape(value)
 
+    at = datetime.fromtimestamp(seen, UTC)
     return (
-        f"{text(span.trace)}\t{text(span.span)}\t"
-        f"{datetime.fromtimestamp(seen, UTC).isoformat()}\t{text(span.parent)}\t"
+        f"{text(span.trace)}\t{text(span.span)}\t{at.date()}\t{at.isoformat()}\t"
+        f"{text(span.parent)}\t"
         f"{text(span.name)}\t{text(span.service)}\t{span.start_ns}\t{span.end_ns}\t"
         f"{'t' if span.error else 'f'}\t{text(span.journey)}\t{text(span.stage)}\t"
         f"{json_field(span.attributes)}\n"

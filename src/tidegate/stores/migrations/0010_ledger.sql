@@ -75,9 +75,11 @@ CREATE TABLE ledger_totals (
     PRIMARY KEY (scope, name, tally)
 );
 
+-- By the day of arrival: an app's clock may say anything.
 CREATE TABLE spans (
     trace text NOT NULL,
     span text NOT NULL,
+    day date NOT NULL,
     seen timestamptz NOT NULL,
     parent text,
     name text NOT NULL,
@@ -88,8 +90,8 @@ CREATE TABLE spans (
     journey text,
     stage text,
     attributes jsonb NOT NULL,
-    PRIMARY KEY (trace, span, seen)
-) PARTITION BY RANGE (seen);
+    PRIMARY KEY (trace, span, day)
+) PARTITION BY RANGE (day);
 
 -- Traces whose journey span has arrived and that wait for their stragglers.
 CREATE TABLE pending_journeys (
