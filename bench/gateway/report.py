@@ -163,6 +163,13 @@ def _markdown(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _workers(result: Mapping[str, Any]) -> str:
+    if "tidegate" not in result["systems"]:
+        return ""
+    count = result["settings"]["workers"]
+    return f", {count} Tidegate worker{'s' if count > 1 else ''}"
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The dated summary of a run, for docs/benchmarks.md."""
     machine, settings, systems = result["machine"], result["settings"], result["systems"]
@@ -172,8 +179,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{machine['python']}; {settings['rounds']} rounds of {settings['seconds']:g} s, medians; "
         f"{machine['busy_cores_before']:.2f} cores were busy before the run, "
         f"{result['others_cores']:.2f} with other work during it.",
-        f"Plain requests, {settings['connections']} connections, {settings['workers']} Tidegate "
-        f"worker{'s' if settings['workers'] > 1 else ''}:",
+        f"Plain requests, {settings['connections']} connections{_workers(result)}:",
         _markdown(CHAT_COLUMNS, chat_rows(systems)),
         f"Streamed, {settings['stream_connections']} connections:",
         _markdown(STREAM_COLUMNS, stream_rows(systems)),

@@ -104,7 +104,8 @@ def _round(
 
 
 def add_to_direct(of_round: dict[str, dict[str, Any]]) -> None:
-    """Fill in what each system adds to the direct way of the same round, in milliseconds."""
+    """Fill in what each system adds to the median of the direct way of the same round, in
+    milliseconds. So the row of the direct way itself shows the jitter that is not a system's."""
     direct = of_round.get("direct", {}).get("stream")
     for measured in of_round.values():
         stream = measured.get("stream")
@@ -115,7 +116,7 @@ def add_to_direct(of_round: dict[str, dict[str, Any]]) -> None:
         if direct:
             for name in ("first_token_ms", "chunk_ms"):
                 stream[f"added_{name}"] = {
-                    key: value - direct[name][key] for key, value in stream[name].items()
+                    key: value - direct[name]["p50"] for key, value in stream[name].items()
                 }
 
 
