@@ -187,3 +187,21 @@ def test_any_value_in_any_place_loads_or_is_refused(
     for mistake in mistakes(tmp_path):
         assert mistake.path or mistake.message
         assert mistake.line <= len((tmp_path / "tidegate.yaml").read_text().splitlines())
+
+
+LARGE = {
+    "unknown models": "models:\n"
+    + "".join(f"  model-{n}: {{provider: local}}\n" for n in range(2000))
+    + "routes:\n"
+    + "".join(f"  r{n}: {{models: modal-{n}}}\n" for n in range(2000)),
+    "a long chain": "environments:\n"
+    + "".join(f"  e{n}: {{from: e{n + 1}}}\n" for n in range(4000)),
+    "a long circle": "environments:\n"
+    + "".join(f"  e{n}: {{from: e{(n + 1) % 4000}}}\n" for n in range(4000)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.timeout(30)
+def test_a_large_spec_full_of_mistakes_takes_seconds(tmp_path: Path, name: str) -> None:
+    assert mistakes(app(tmp_path, f"app: x\n{LARGE[name]}"))

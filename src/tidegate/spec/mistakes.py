@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from tidegate.base.errors import SpecError
+
+_COMPARED = 64
 
 Path = tuple[str | int, ...]
 """Keys and list indexes from the top of the spec."""
@@ -66,9 +69,16 @@ def dotted(path: Path) -> str:
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """The valid name that ``word`` was probably meant to be, or None."""
+    """The valid name that ``word`` was probably meant to be, or None. Of many names only those next
+    to it in the alphabet are compared, so that thousands of mistakes take seconds."""
     by_lower = {name.lower(): name for name in valid}
-    found = difflib.get_close_matches(word.lower()[:100], by_lower, n=1, cutoff=0.6)
+    word = word.lower()[:100]
+    names = list(by_lower)
+    if len(names) > _COMPARED:
+        names.sort()
+        at = bisect.bisect(names, word)
+        names = names[max(0, at - _COMPARED // 2) : at + _COMPARED // 2]
+    found = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 

@@ -130,13 +130,14 @@ def _train(spec: Spec, _: Names) -> Iterator[Finding]:
 
 def _environments(spec: Spec, names: Names) -> Iterator[Finding]:
     known = names["environments"]
+    circles = _circles(spec)
     for name, environment in spec.environments.items():
         at: Path = ("environments", name, "from")
         if environment.source is None:
             continue
         if environment.source not in known:
             yield _unknown(at, "environment", environment.source, known)
-        elif circle := _circle(spec, name):
+        elif circle := circles.get(name):
             yield Finding(
                 path=at,
                 message=f"the environments come from each other in a circle: {circle}",
@@ -144,15 +145,24 @@ def _environments(spec: Spec, names: Names) -> Iterator[Finding]:
             )
 
 
-def _circle(spec: Spec, start: str) -> str | None:
-    walked = [start]
-    while (at := spec.environments.get(walked[-1])) and at.source:
-        if at.source == start:
-            return " -> ".join((*walked, start))
-        if at.source in walked:
-            return None
-        walked.append(at.source)
-    return None
+def _circles(spec: Spec) -> dict[str, str]:
+    """Each environment that comes from itself in the end, to the way there; every one is walked
+    once."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for start in spec.environments:
+        walk: dict[str, int] = {}
+        at: str | None = start
+        while at in spec.environments and at not in seen:
+            seen.add(at)
+            walk[at] = len(walk)
+            at = spec.environments[at].source
+        if at in walk:
+            circle = list(walk)[walk[at] :]
+            for step, name in enumerate(circle[:100]):
+                way = [*circle[step:], *circle[:step]][:8]
+                found[name] = " -> ".join((*way, *(["..."] if len(circle) > 8 else []), name))
+    return found
 
 
 RULES: tuple[Callable[[Spec, Names], Iterator[Finding]], ...] = (
