@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import random
 import subprocess
 import sys
@@ -35,6 +36,9 @@ APP = ROOT / "examples" / "fitness"
 TIDEGATE = (str(Path(sys.executable).with_name("tidegate")),)
 AT_ONCE = 4
 """Users who wait at the same time; a later one waits outside, as the model has two slots."""
+
+SETTLE_S = 3
+"""From the last answer until its receipt and spans are in the ledger."""
 
 screen = Console(stderr=True, soft_wrap=True)
 
@@ -70,9 +74,10 @@ def demo(seconds: float, rate: float, seed: int) -> int:
         fetch_models()
         runtime = stack.enter_context(tidegate_up())
         app_url = stack.enter_context(fitness_app())
+        began = time.time()
         ended = asyncio.run(send_users(app_url, arrivals(seconds, rate, seed)))
         report(ended)
-        show_profile(runtime, len(ended))
+        show_profile(runtime, began)
     failed = sum(one.why is not None for one in ended)
     print(KEEP_PLAYING if not failed else "Some journeys failed; the lines above say why.")
     return 1 if failed or not ended else 0
@@ -250,11 +255,12 @@ def report(ended: list[Ended]) -> None:
         print(f"  failed: {why}")
 
 
-def show_profile(runtime: Runtime, journeys: int) -> None:
-    """The profile, once the receipts and spans of these journeys are in the ledger."""
+def show_profile(runtime: Runtime, began: float) -> None:
+    """The profile of what happened since ``began``, in seconds since the epoch."""
     print(flush=True)
-    time.sleep(3)
-    run_command("profile", runtime.app)
+    time.sleep(SETTLE_S)
+    window = f"{math.ceil(time.time() - began)}s"
+    run_command("profile", runtime.app, "--window", window)
 
 
 if __name__ == "__main__":
