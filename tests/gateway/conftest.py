@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.conftest import TEMPLATE, _fresh_database
 from tests.gateway.app import GatewayProcess
 from tests.gateway.releases import sample_release
 from tidegate.stores.postgres import PostgresPlace
-from tidegate.testing import ModelServer, Script
+from tidegate.testing import Constant, ModelServer, Script
 
 ANSWER = "The quick brown fox jumps over the lazy dog"
 SPARE_ANSWER = "A spare answer"
@@ -45,17 +46,20 @@ def shared_gateway(
 @pytest.fixture
 def upstream(servers: tuple[ModelServer, ModelServer]) -> ModelServer:
     """The server of the first model, as new: nothing scripted, nothing seen."""
-    servers[0].reset()
-    servers[0].script = Script()
-    return servers[0]
+    return as_new(servers[0])
 
 
 @pytest.fixture
 def spare(servers: tuple[ModelServer, ModelServer]) -> ModelServer:
     """The fallback's server, as new."""
-    servers[1].reset()
-    servers[1].script = Script()
-    return servers[1]
+    return as_new(servers[1])
+
+
+def as_new(server: ModelServer) -> ModelServer:
+    server.reset()
+    server.script = Script()
+    server.behaviour = msgspec.structs.replace(server.behaviour, inter_token=Constant(0.0))
+    return server
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tidegate.release.values import (
 )
 
 PLAN = "Make a plan for {{ goal }} at level {{ level }}."
-TIMEOUTS = Timeouts(connect=1, first_token=2, idle=1, total=6)
+TIMEOUTS = Timeouts(connect=1, first_token=1.2, idle=0.8, total=3.5)
 SCHEMA = {
     "type": "object",
     "properties": {"n": {"type": "integer"}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import perf_counter_ns
 
 import msgspec
 
@@ -31,12 +32,17 @@ class Recorder:
         self._models = models
         self._worker = worker
         self._redact = redact
+        self._last = 0.0
 
     def record(self, call: Call, now: int) -> None:
-        """Write the receipt; ``now`` is perf_counter_ns. Never raises for a full disk."""
+        """Write the receipt; ``now`` is perf_counter_ns. Never raises for a full disk.
+
+        A receipt cannot hold the time of its own writing, so its ``record`` stage is that of the
+        receipt which this worker wrote before.
+        """
         plan = call.plan
         stages = {name: round(ms, 4) for name, ms in call.stages.items()}
-        stages["record"] = 0.0  # its own cost is only known once it is over: see `settle`
+        stages["record"] = self._last
         receipt = Receipt(
             id=call.id,
             at=call.at,
@@ -70,6 +76,7 @@ class Recorder:
             if self._redact is not None:
                 request, response = self._clean(request), self._clean(response)
         self._spool.append(_encoder.encode(receipt), request, response)
+        self._last = round((perf_counter_ns() - now) / 1e6, 4)
 
     def _clean(self, content: bytes) -> bytes:
         """Redacted content; nothing at all when the hook fails: better lost than leaked."""

@@ -13,49 +13,69 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 
 
 class EventSplitter:
-    """``feed`` returns the complete events of what has come so far, end markers included."""
+    """``feed`` returns the complete events of what has come so far, end markers included.
+
+    The work of a feed does not grow with the length of the event that is under way.
+    """
 
     def __init__(self, limit: int = 4 << 20) -> None:
-        self._rest = b""
+        self._parts: list[bytes] = []
+        self._size = 0
         self._limit = limit
+        self.window = b""
+        """The last bytes so far: an end marker that is only now complete began among them."""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Complete events in order. Raises ValueError when one grows beyond the limit."""
-        # An end marker that is only now complete began at most three bytes before the new data.
-        search = max(len(self._rest) - 3, 0)
-        rest = self._rest + data if self._rest else data
+        if self._parts:
+            window = self.window + data
+            if (_END.search(window) is None) if b"\r" in window else (b"\n\n" not in window):
+                self._hold(data, window)
+                return []
+            self._parts.append(data)
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
         events: list[bytes] = []
         start = 0
         # The usual framing, found without the regular expression.
-        if b"\r" not in rest:
-            while (end := rest.find(b"\n\n", search)) >= 0:
-                events.append(rest[start : end + 2])
-                start = search = end + 2
+        if b"\r" not in data:
+            while (end := data.find(b"\n\n", start)) >= 0:
+                events.append(data[start : end + 2])
+                start = end + 2
         else:
-            for match in _END.finditer(rest, search):
+            for match in _END.finditer(data):
                 # A lone CR at the very end may be the first half of CRLF: wait for the next byte.
-                if match.end() == len(rest) and rest.endswith(b"\r"):
+                if match.end() == len(data) and data.endswith(b"\r"):
                     break
-                events.append(rest[start : match.end()])
+                events.append(data[start : match.end()])
                 start = match.end()
-        self._rest = rest[start:]
-        if len(self._rest) > self._limit:
-            raise ValueError(f"one event is larger than {self._limit} bytes")
+        if start < len(data):
+            rest = data[start:]
+            self._hold(rest, rest)
         return events
+
+    def _hold(self, data: bytes, window: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        self.window = window[-3:]
+        if self._size > self._limit:
+            raise ValueError(f"one event is larger than {self._limit} bytes")
 
     @property
     def rest(self) -> bytes:
         """Bytes of an event that has not ended."""
-        return self._rest
+        return b"".join(self._parts)
 
 
 def data_of(event: bytes) -> bytes | None:
-    """The data of an event (lines joined with LF), None when it has none (a comment, a ping)."""
+    """The data of an event (lines joined with LF), None when it has none (a comment, a ping).
+
+    White space around a line means nothing: the data of every API here is JSON or a word.
+    """
     if event.startswith(b"data:") and event.find(b"\n", 5, -2) < 0 and b"\r" not in event:
         return event[5:].strip()
-    lines = [
-        line[5:].removeprefix(b" ") for line in _LINE.split(event) if line.startswith(b"data:")
-    ]
+    lines = [line[5:].strip() for line in _LINE.split(event) if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
 
 
