@@ -43,7 +43,7 @@ bench-peers:  ## make the environments of the peers that the benchmarks measure 
 bench-gateway: setup bench-peers  ## the gateway against nginx, TensorZero, Portkey and LiteLLM (JSON=1: one object as last line)
 	@$(PY) -m bench.gateway $(if $(JSON),--json)
 
-bench-quick: setup bench-peers  ## a minute: nginx, TensorZero and Tidegate only, without the memory run
+bench-quick: setup bench-peers  ## a minute and a half: nginx, TensorZero, Tidegate; no memory run
 	@$(PY) -m bench.gateway --quick $(if $(JSON),--json)
 
 clean:  ## remove what the targets made

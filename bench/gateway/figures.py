@@ -150,3 +150,26 @@ def bars(systems: Mapping[str, Any], memory: Mapping[str, Any] | None) -> list[B
         Bar("stream: chunks held back", held, max(noise, _STRAY), "share"),
         Bar("memory of a worker, first to last mark", grown, 0.05, "share"),
     ]
+
+
+def warnings(systems: Mapping[str, Any], others_cores: float) -> list[str]:
+    """What a reader of the figures must know: errors, answers from the wrong place, noise."""
+    words = []
+    for name, measured in systems.items():
+        for case in ("miss", "hit"):
+            seen = measured.get(case)
+            if not seen:
+                continue
+            if seen["errors"]:
+                words.append(f"{name}, {case}: {seen['errors']} of {seen['requests']} failed")
+            share = seen["upstream_share"]
+            if case == "miss" and share < 0.99:
+                words.append(f"{name}, miss: only {share:.1%} of the requests reached the upstream")
+            if case == "hit" and share > 0.01:
+                words.append(f"{name}, hit: {share:.1%} of the requests reached the upstream")
+            receipts = seen.get("receipts_share")
+            if name == "tidegate" and (receipts is None or receipts < 0.999):
+                words.append(f"{name}, {case}: receipts were not all in the database in time")
+    if others_cores > 0.1:
+        words.append(f"the machine was not quiet: {others_cores:.2f} cores did other work")
+    return words

@@ -194,5 +194,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         )
     if rows := memory_rows(result.get("memory")):
         parts += ["Resident memory of a worker:", _markdown(("requests", "MiB"), rows)]
+    if result["warnings"]:
+        parts.append("Beware: " + "; ".join(result["warnings"]) + ".")
     parts.append(_markdown(("bar", "this run", "limit", "verdict"), bar_rows(result["bars"])))
     return "\n\n".join(parts) + "\n"

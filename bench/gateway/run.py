@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import httpx
+
 from bench.gateway import figures, load, machine, measure, nginx
+from bench.gateway.children import BenchError
 from bench.gateway.systems import PEER_STARTS, Start, System, Upstreams
 from bench.gateway.tidegate import start_tidegate
 
 ALL = (*PEER_STARTS, "tidegate")
 QUICK = ("direct", "nginx", "tensorzero", "tidegate")
 Say = Callable[[str], None]
+Round = dict[str, dict[str, Any]]
+"""System to its measurements."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,24 @@ class Settings:
     cases: tuple[str, ...] = ("miss", "hit")
 
 
+Failed = dict[str, str]
+"""Systems that are left out of the rest of a run, and why."""
+
+
 @contextlib.contextmanager
-def _bench(settings: Settings, say: Say) -> Iterator[tuple[measure.Bench, list[System]]]:
+def _or_left_out(name: str, failed: Failed, say: Say) -> Iterator[None]:
+    """A system that fails is left out and named; the others go on."""
+    try:
+        yield
+    except (BenchError, httpx.HTTPError, subprocess.SubprocessError) as error:
+        failed[name] = str(error) or repr(error)
+        say(f"{name} is left out: {failed[name]}")
+
+
+@contextlib.contextmanager
+def _bench(
+    settings: Settings, numbers: load.Tags, failed: Failed, say: Say
+) -> Iterator[tuple[measure.Bench, list[System]]]:
     """The upstreams and all systems, up and answering truly; all stopped on leaving."""
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-")))
@@ -69,9 +91,11 @@ def _bench(settings: Settings, say: Say) -> Iterator[tuple[measure.Bench, list[S
         running = []
         for name in settings.systems:
             started = time.monotonic()
-            system = stack.enter_context(starts[name](folder(name), Upstreams(chat, stream)))
-            say(f"{name} {system.version} is up after {time.monotonic() - started:.1f} s")
-            running.append(system)
+            with _or_left_out(name, failed, say):
+                system = stack.enter_context(starts[name](folder(name), Upstreams(chat, stream)))
+                measure.verify(system, next(numbers))
+                say(f"{name} {system.version} is up after {time.monotonic() - started:.1f} s")
+                running.append(system)
         yield bench, running
         say("stopping what was started")
 
@@ -120,17 +144,21 @@ def add_to_direct(of_round: dict[str, dict[str, Any]]) -> None:
                 }
 
 
-def _memory(settings: Settings, numbers: load.Tags, say: Say) -> dict[str, Any] | None:
+def _memory(
+    settings: Settings, numbers: load.Tags, failed: Failed, say: Say
+) -> dict[str, Any] | None:
     """Memory of the workers of a Tidegate that was just started, at marks of requests."""
-    if not settings.requests or "tidegate" not in settings.systems:
+    if not settings.requests or "tidegate" not in settings.systems or "tidegate" in failed:
         return None
     alone = replace(settings, systems=("tidegate",))
     marks = [0, settings.requests // 4, settings.requests // 2, settings.requests]
-    with _bench(alone, say) as (bench, (system,)):
-        say(f"memory: {settings.requests:,} requests to a fresh Tidegate")
-        measure.verify(system, next(numbers))
-        seen = measure.memory(bench, system, marks, numbers)
-    return {"marks": seen, "growth": worst_growth(seen[1], seen[-1])}
+    seen = []
+    with _bench(alone, numbers, failed, say) as (bench, running):
+        for system in running:
+            say(f"memory: {settings.requests:,} requests to a fresh Tidegate")
+            with _or_left_out("memory", failed, say):
+                seen = measure.memory(bench, system, marks, numbers)
+    return {"marks": seen, "growth": worst_growth(seen[1], seen[-1])} if seen else None
 
 
 def worst_growth(first: dict[str, Any], last: dict[str, Any]) -> float | None:
@@ -140,33 +168,42 @@ def worst_growth(first: dict[str, Any], last: dict[str, Any]) -> float | None:
     return max(grown) if grown else None
 
 
+def _rounds(
+    settings: Settings, numbers: load.Tags, failed: Failed, say: Say
+) -> tuple[list[Round], dict[str, dict[str, Any]]]:
+    """The rounds, and what is known of each system beside them."""
+    rounds: list[Round] = []
+    with _bench(settings, numbers, failed, say) as (bench, running):
+        idle = measure.idle_cores(running)
+        about = {s.name: {"version": s.version, "idle_cores": idle[s.name]} for s in running}
+        for index in range(settings.rounds):
+            of_round: Round = {}
+            for system in running:
+                if system.name in failed:
+                    continue
+                with _or_left_out(system.name, failed, say):
+                    of_round[system.name] = _round(bench, system, settings, numbers, index == 0)
+                    say(f"round {index + 1} of {settings.rounds}: {_line(system.name, of_round)}")
+            add_to_direct(of_round)
+            rounds.append(of_round)
+    return rounds, about
+
+
 def run(settings: Settings, say: Say) -> dict[str, Any]:
-    """Measure. Raises BenchError when a system does not start or answer truly."""
+    """Measure. A system that does not start or answer truly is left out and told in ``failed``."""
     date, host = datetime.now(UTC), machine.describe()
     started = time.monotonic()
     numbers = load.tags(int(date.timestamp()))
-    rounds: list[dict[str, dict[str, Any]]] = []
-    with _bench(settings, say) as (bench, running):
-        for system in running:
-            measure.verify(system, next(numbers))
-        idle = measure.idle_cores(running)
-        for index in range(settings.rounds):
-            of_round = {}
-            for system in running:
-                of_round[system.name] = _round(bench, system, settings, numbers, index == 0)
-                say(f"round {index + 1} of {settings.rounds}: {_line(system.name, of_round)}")
-            add_to_direct(of_round)
-            rounds.append(of_round)
-        versions = {system.name: system.version for system in running}
-    memory = _memory(settings, numbers, say)
+    failed: Failed = {}
+    rounds, about = _rounds(settings, numbers, failed, say)
+    memory = _memory(settings, numbers, failed, say)
     systems = {
-        name: {
-            "version": version,
-            "idle_cores": idle[name],
-            **figures.medians([r[name] for r in rounds]),
-        }
-        for name, version in versions.items()
+        name: {**known, **figures.medians(measured)}
+        for name, known in about.items()
+        if (measured := [r[name] for r in rounds if name in r])
     }
+    others = _others(rounds)
+    versions = {name: known["version"] for name, known in about.items()}
     return {
         "bench": "gateway",
         "date": date.isoformat(timespec="seconds"),
@@ -176,14 +213,16 @@ def run(settings: Settings, say: Say) -> dict[str, Any]:
         "settings": asdict(settings),
         "systems": systems,
         "memory": memory,
-        "others_cores": _others(rounds),
+        "others_cores": others,
         "ratios": figures.ratios(systems),
         "bars": [bar.to_json() for bar in figures.bars(systems, memory)],
+        "warnings": figures.warnings(systems, others),
+        "failed": failed,
         "rounds": rounds,
     }
 
 
-def _others(rounds: list[dict[str, dict[str, Any]]]) -> float:
+def _others(rounds: list[Round]) -> float:
     seen = [r[name]["miss"]["others_cores"] for r in rounds for name in r if "miss" in r[name]]
     return median(seen) if seen else 0.0
 

@@ -93,3 +93,32 @@ def test_the_first_token_bar_is_one_and_a_half_times_the_floor_and_half_a_millis
 
 def test_bars_that_a_run_did_not_measure_have_no_verdict() -> None:
     assert _verdicts({"nginx": {}}, None) == [None] * 8
+
+
+def _chat(**change: float) -> dict[str, float]:
+    return {"errors": 0, "requests": 100, "upstream_share": 1.0, "receipts_share": 1.0, **change}
+
+
+def test_a_clean_run_needs_no_warning() -> None:
+    systems = {"nginx": {"miss": _chat()}, "tidegate": {"hit": _chat(upstream_share=0.0)}}
+    assert figures.warnings(systems, 0.05) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "change", "word"),
+    [
+        ("nginx", "miss", {"errors": 3}, "3 of 100 failed"),
+        ("portkey", "miss", {"upstream_share": 0.5}, "only 50.0%"),
+        ("tidegate", "hit", {"upstream_share": 0.2}, "20.0% of the requests reached"),
+        ("tidegate", "miss", {"receipts_share": 0.99}, "receipts"),
+    ],
+)
+def test_what_would_mislead_is_told(
+    name: str, case: str, change: dict[str, float], word: str
+) -> None:
+    (warning,) = figures.warnings({name: {case: _chat(**change)}}, 0.0)
+    assert word in warning
+
+
+def test_a_noisy_machine_is_told() -> None:
+    assert figures.warnings({}, 0.5) == ["the machine was not quiet: 0.50 cores did other work"]

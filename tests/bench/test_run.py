@@ -15,7 +15,7 @@ from bench.gateway import load, nginx, report, tidegate
 from bench.gateway.__main__ import main
 from bench.gateway.children import BenchError
 from bench.gateway.door import COUNTER, INPUTS, SYSTEM, openai_door
-from bench.gateway.figures import bars
+from bench.gateway.figures import bars, warnings
 from bench.gateway.run import add_to_direct, worst_growth
 from bench.gateway.systems import Upstreams
 from click.testing import CliRunner
@@ -148,6 +148,7 @@ def _result() -> dict[str, object]:
         "systems": systems,
         "memory": memory,
         "others_cores": 0.2,
+        "warnings": warnings({}, 0.2),
         "bars": [bar.to_json() for bar in bars(systems, memory)],
     }
 
@@ -163,6 +164,7 @@ def test_the_summary_names_date_figures_and_verdicts(tmp_path: Path) -> None:
     assert "gateway 90, loader 10" in shown.output
     assert "| 200,123 | 51.0 |" in shown.output
     assert "0.455 x | at most 1 | reached |" in shown.output
+    assert "Beware: the machine was not quiet: 0.20 cores" in shown.output
     assert "not measured" in shown.output  # LiteLLM was not in this run
 
 
