@@ -78,7 +78,7 @@ def read_runtime(app: Path) -> Runtime:
     path = app / STATE_FOLDER / "run" / "runtime.json"
     try:
         runtime = msgspec.json.decode(path.read_bytes(), type=Runtime)
-        if not psutil.pid_exists(runtime.pid):
+        if not _alive(runtime.pid, path.stat().st_mtime):
             raise FileNotFoundError
     except FileNotFoundError:
         raise RuntimeStateError(
@@ -93,3 +93,11 @@ def read_runtime(app: Path) -> Runtime:
             cure=f"stop tidegate up, delete {path} and start it again",
         ) from None
     return runtime
+
+
+def _alive(pid: int, written: float) -> bool:
+    """Whether ``pid`` is still the process that wrote the file, not a later one of that number."""
+    try:
+        return psutil.Process(pid).create_time() <= written + 1.0
+    except psutil.Error:
+        return False
