@@ -18,6 +18,7 @@ from tidegate.cli.profile import parse_window
 from tidegate.ledger.find import Kept, ReceiptFilter, find_receipts, one_receipt
 from tidegate.ledger.reading import reading
 from tidegate.ledger.receipts import STAGES, Receipt
+from tidegate.ledger.rollups import cost_is_unknown
 from tidegate.ledger.spans import tidy
 from tidegate.spec import locate
 from tidegate.spec.load import FILE
@@ -25,6 +26,11 @@ from tidegate.stores.open import database_for
 
 _SHORT = 16
 """Digits of an id in a list: a millisecond and 12 random bits."""
+_NUMBERS = ("total", "tokens", "cost")
+_WIDTHS = {"id": _SHORT, "at": 8, "total": 6, "cost": 7, "tokens": 6}
+_FLEXIBLE = {"route": 12, "journey": 12, "model": 13, "status": 12}
+"""Columns that take what the terminal has beyond 80 (or, with journey and model, 115)."""
+_WIDE = 115
 
 
 @click.command(
@@ -99,17 +105,20 @@ def _show_list(receipts: list[Receipt]) -> None:
     if not receipts:
         console.print("No receipts match.", style="dim")
         return
-    wide = console.width >= 110
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("id", "at", "route"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    if wide:
-        table.add_column("journey", no_wrap=True, overflow="ellipsis")
-        table.add_column("model", no_wrap=True, overflow="ellipsis")
-    table.add_column("status", no_wrap=True, overflow="ellipsis")
-    for name in ("total", "tokens", "cost"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("cache", no_wrap=True)
+    wide = console.width >= _WIDE
+    spare = (console.width - (_WIDE if wide else 80)) // (4 if wide else 2)
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    names = ("id", "at", "route", *(("journey", "model") if wide else ()), "status", *_NUMBERS)
+    for name in (*names, "cache"):
+        right = name in _NUMBERS
+        table.add_column(
+            name,
+            justify="right" if right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=_WIDTHS.get(name),
+            max_width=_FLEXIBLE[name] + max(spare, 0) if name in _FLEXIBLE else None,
+        )
     for receipt in receipts:
         table.add_row(*_list_cells(receipt, wide), style="" if receipt.status < 400 else "red")
     console.print(table)
@@ -131,7 +140,9 @@ def _list_cells(r: Receipt, wide: bool) -> tuple[str, ...]:
 
 
 def _cost(receipt: Receipt) -> str:
-    return "unknown" if receipt.cost is None else money(receipt.cost)
+    if receipt.cost is None:
+        return "unknown" if cost_is_unknown(receipt) else "-"
+    return money(receipt.cost)
 
 
 def _local(at: float) -> time.struct_time:
