@@ -71,6 +71,10 @@ def parse_origin(base_url: str) -> Origin:
         raise ValueError(f"{base_url!r} is not an http or https URL")
     if parts.username or parts.query or parts.fragment:
         raise ValueError(f"{base_url!r} must not hold credentials, a query or a fragment")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"{base_url!r} names an impossible host: {error}") from None
     tls = parts.scheme == "https"
     return Origin(parts.hostname, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
 
@@ -297,8 +301,13 @@ class Connection(asyncio.Protocol):
             return
         self._wake()
 
+    def on_message_begin(self) -> None:
+        if self._complete:  # the parser ends here and the connection with it: see data_received
+            raise ValueError("bytes followed the end of the answer")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
+        if not self._whole:  # trailers of a chunked body are not headers
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         self._whole = True
@@ -320,6 +329,8 @@ class Connection(asyncio.Protocol):
             self._whole = False
             self._headers = {}
             return
+        if self._fault is not None:
+            return
         self._complete = True
         if self._draining is not None:
             self._loop.call_soon(self._end_drain)
@@ -337,7 +348,7 @@ class Connection(asyncio.Protocol):
             until_close = (
                 self._whole
                 and b"content-length" not in self._headers
-                and b"chunked" not in self._headers.get(b"transfer-encoding", b"")
+                and b"chunked" not in self._headers.get(b"transfer-encoding", b"").lower()
             )
             if until_close and error is None:
                 self._complete = True  # RFC 9112, 6.3: no length given, the end is the close
