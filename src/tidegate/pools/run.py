@@ -63,6 +63,7 @@ def plan_pool(
         argv=command.argv,
         log=log_folder(state) / f"{name}.log",
         env={**command.env, KEY_VARIABLE: key},
+        hide=("TIDEGATE_SECRET_",),  # an engine needs no provider's keys
         probe=make_probe(port, key, model.upstream),
         ready_within=command.ready_within,
         grace=6.0,
