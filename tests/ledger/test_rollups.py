@@ -1,0 +1,105 @@
+"""A roll-up of all is the sum of roll-ups of parts, stored or not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.ledger.samples import make_receipt
+from tidegate.base.money import Usage
+from tidegate.ledger.receipts import Receipt
+from tidegate.ledger.rollups import (
+    MANY,
+    MOST_KEYS,
+    Rollup,
+    cost_is_unknown,
+    receipt_rollups,
+)
+
+some_receipts = st.lists(
+    st.builds(
+        lambda call, cost, cache, outcome, first, stage: make_receipt(
+            at=1000.0,
+            stages={"admit": 0.5, stage: call},
+            total=call + 1,
+            cost=cost,
+            cache=cache,
+            outcome=outcome,
+            first_token=first,
+        ),
+        st.floats(0, 1e5),
+        st.one_of(st.none(), st.floats(0, 1)),
+        st.sampled_from(["miss", "hit", "off", "shared"]),
+        st.sampled_from(["served", "failed", "client_gone"]),
+        st.one_of(st.none(), st.floats(0, 1e4)),
+        st.sampled_from(["call", "guard"]),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+def of(receipts: list[Receipt]) -> Rollup:
+    (rollup,) = receipt_rollups(receipts).values()
+    return rollup
+
+
+@given(some_receipts, some_receipts)
+def test_the_parts_add_up_to_the_whole(first: list[Receipt], second: list[Receipt]) -> None:
+    whole = of(first + second)
+    for merged in (
+        of(first) + of(second),
+        Rollup.merged_from([of(second).encode(), of(first).encode()]),
+    ):
+        assert merged.tallies == pytest.approx(whole.tallies)
+        assert merged.sketches == whole.sketches
+        assert merged.shelves.total == pytest.approx(whole.shelves.total)
+        assert merged.count == len(first) + len(second)
+
+
+def test_keys_are_minute_release_route_and_journey() -> None:
+    made = receipt_rollups(
+        [
+            make_receipt(at=59.9),
+            make_receipt(at=60.0),
+            make_receipt(at=60.0, route=None),
+            make_receipt(at=60.0, journey="get-plan"),
+            make_receipt(at=60.0, release="sha256:2"),
+            make_receipt(at=61.0),
+        ]
+    )
+    assert sorted(r.count for r in made.values()) == [1, 1, 1, 1, 2]
+
+
+def test_the_rarest_names_are_folded_and_nothing_is_lost() -> None:
+    receipts = [
+        make_receipt(at=1.0, route=f"r{n}") for n in range(MOST_KEYS * 2) for _ in range(1 + n % 2)
+    ]
+    made = receipt_rollups(receipts)
+    assert len(made) == MOST_KEYS + 1
+    assert sum(r.count for r in made.values()) == len(receipts)
+    assert {r.count for key, r in made.items() if key.route != MANY} == {2}
+
+
+def test_cost_is_unknown_only_where_money_may_have_been_spent() -> None:
+    assert cost_is_unknown(make_receipt(cost=None))
+    assert not cost_is_unknown(make_receipt(cost=0.0))
+    assert not cost_is_unknown(make_receipt(cost=None, outcome="refused", attempts=()))
+    assert cost_is_unknown(make_receipt(cost=None, outcome="failed"))
+
+
+def test_tokens_are_those_of_the_provider_and_estimates_are_counted() -> None:
+    tallies = of(
+        [
+            make_receipt(at=1.0, usage=Usage(prompt=5, completion=2, estimated=True)),
+            make_receipt(at=1.0, usage=None, replayed=Usage(prompt=50, completion=20), cache="hit"),
+        ]
+    ).tallies
+    assert (tallies["tokens.prompt"], tallies["tokens.completion"]) == (5, 2)
+    assert (tallies["tokens.replayed"], tallies["usage.estimated"]) == (70, 1)
+
+
+def test_foreign_bytes_are_refused() -> None:
+    with pytest.raises(ValueError, match="not a roll-up"):
+        Rollup.merged_from([b"garbage"])
