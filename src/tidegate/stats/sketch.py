@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,17 +78,21 @@ class Sketch:
 
     @classmethod
     def merged_from(cls, encoded: Sequence[bytes]) -> Sketch:
-        """The merge of many encoded sketches, without building each: thousands a millisecond."""
-        positions: list[Any] = []
-        counts: list[Any] = []
+        """The merge of many encoded sketches, without building each: a million a second."""
+        joined: dict[int, tuple[list[bytes], list[bytes]]] = {4: ([], []), 8: ([], [])}
         for one in encoded:
-            where, many = _read(one)
-            positions.append(where)
-            counts.append(many)
-        if not positions:
-            return cls()
+            width, filled = _check(one)
+            positions, counts = joined[width]
+            cut = _HEADER.size + 2 * filled
+            positions.append(one[_HEADER.size : cut])
+            counts.append(one[cut:])
         total = np.zeros(BUCKETS, np.int64)
-        np.add.at(total, np.concatenate(positions), np.concatenate(counts).astype(np.int64))
+        for width, (positions, counts) in joined.items():
+            where = np.frombuffer(b"".join(positions), "<u2")
+            if where.size and int(where.max()) >= BUCKETS:
+                raise ValueError("not a sketch: a bucket is out of range")
+            many = np.frombuffer(b"".join(counts), f"<u{width}")
+            np.add.at(total, where, many.astype(np.int64))
         return cls(total)
 
     def encode(self) -> bytes:
@@ -129,12 +132,15 @@ class Sketch:
         return float(_VALUES[int(np.searchsorted(reached, rank, side="right"))])
 
 
-def _read(encoded: bytes) -> tuple[Any, Any]:
+def _check(encoded: bytes) -> tuple[int, int]:
+    """The width of a count in bytes and how many buckets are filled."""
     if len(encoded) < _HEADER.size:
         raise ValueError("not a sketch: it is too short")
     version, width, filled = _HEADER.unpack_from(encoded)
-    if version != _VERSION or len(encoded) != _HEADER.size + filled * (2 + width):
+    if (
+        version != _VERSION
+        or width not in (4, 8)
+        or len(encoded) != _HEADER.size + filled * (2 + width)
+    ):
         raise ValueError("not a sketch of this version")
-    positions = np.frombuffer(encoded, "<u2", filled, _HEADER.size)
-    counts = np.frombuffer(encoded, f"<u{width}", filled, _HEADER.size + 2 * filled)
-    return positions, counts
+    return int(width), int(filled)
