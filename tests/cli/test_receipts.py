@@ -14,8 +14,9 @@ from tidegate.base.errors import UsageError
 from tidegate.cli.main import root
 from tidegate.ledger.run import connect
 
-SERVED = make_receipt(journey="get-plan", first_token=12.5, stream=True)
+SERVED = make_receipt(id="01" * 16, journey="get-plan", first_token=12.5, stream=True)
 REFUSED = make_receipt(
+    id="02" * 16,
     status=404,
     outcome="refused",
     code="[bold]route_unknown[/nope]\x1b[31m",
@@ -25,7 +26,7 @@ REFUSED = make_receipt(
     attempts=(),
     cache="off",
 )
-UNKNOWN = make_receipt(cost=None)
+UNKNOWN = make_receipt(id="03" * 16, cost=None)
 
 
 @pytest.fixture
