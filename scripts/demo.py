@@ -72,19 +72,23 @@ def main() -> int:
 def demo(seconds: float, rate: float, seed: int) -> int:
     with ExitStack() as stack:
         fetch_models()
+        already = running_pid()
         runtime = stack.enter_context(tidegate_up())
         app_url = stack.enter_context(fitness_app())
         began = time.time()
         ended = asyncio.run(send_users(app_url, arrivals(seconds, rate, seed)))
         report(ended)
         show_profile(runtime, began)
+        ours = runtime.pid != already
     failed = sum(one.why is not None for one in ended)
-    print(KEEP_PLAYING if not failed else "Some journeys failed; the lines above say why.")
+    if failed:
+        print(f"{failed} journeys failed; logs: {APP / '.tidegate' / 'log'}")
+    print(f"\n{'What the demo started is stopped. ' if ours else ''}To keep playing:")
+    print(KEEP_PLAYING if ours else KEEP_PLAYING.partition("\n")[2])
     return 1 if failed or not ended else 0
 
 
-KEEP_PLAYING = """
-Everything is stopped. To keep playing:
+KEEP_PLAYING = """\
   .venv/bin/tidegate up examples/fitness         the gateway on http://127.0.0.1:8080/v1
   .venv/bin/python -m examples.fitness           the app on http://127.0.0.1:8000
   .venv/bin/tidegate profile examples/fitness    where time and money go
@@ -111,16 +115,20 @@ def run_command(*words: str, stdout: int | None = None) -> None:
         )
 
 
+def running_pid() -> int | None:
+    """Process id of the ``tidegate up`` that runs for the example; None when none does."""
+    try:
+        return read_runtime(APP).pid
+    except RuntimeStateError:
+        return None
+
+
 @contextmanager
 def tidegate_up() -> Iterator[Runtime]:
     """The app's gateway and its engines, started here unless they run already."""
-    try:
-        runtime = read_runtime(APP)
-    except RuntimeStateError:
-        pass
-    else:
-        say(f"2/4  tidegate up runs already as process {runtime.pid}: using it")
-        yield runtime
+    if (pid := running_pid()) is not None:
+        say(f"2/4  tidegate up runs already as process {pid}: using it")
+        yield read_runtime(APP)
         return
     gateway, operator = (port_or_free(port) for port in (8080, 8081))
     say("2/4  tidegate up examples/fitness")
@@ -128,11 +136,7 @@ def tidegate_up() -> Iterator[Runtime]:
     command = [*TIDEGATE, "up", str(APP), "--port", str(gateway), "--operator-port", str(operator)]
 
     def ready() -> bool:
-        try:
-            read_runtime(APP)
-        except RuntimeStateError:
-            return False
-        return answers_ok(f"http://127.0.0.1:{gateway}/ready")
+        return running_pid() is not None and answers_ok(f"http://127.0.0.1:{gateway}/ready")
 
     with child("tidegate up", command, log, ready, within=180):
         runtime = read_runtime(APP)
@@ -241,7 +245,8 @@ async def send(client: httpx.AsyncClient, form: dict[str, object]) -> Ended:
                     first = time.monotonic() - began
     except httpx.HTTPError as error:
         last = {"kind": "error", "value": f"{type(error).__name__}: {error}"}
-    why = None if last["kind"] == "done" else last["value"] or "the answer broke off"
+    failed = last["value"] if last["kind"] == "error" else "the answer broke off"
+    why = None if last["kind"] == "done" else failed
     return Ended(journey, first, time.monotonic() - began, why)
 
 
