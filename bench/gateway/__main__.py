@@ -74,7 +74,7 @@ def main(as_json: bool, quick: bool, summary: str | None, **asked: Any) -> None:
     progress.print(f"bench: {result['seconds']:.0f} s; raw results in {kept}", soft_wrap=True)
     if as_json:
         kept_out = {name: value for name, value in result.items() if name != "rounds"}
-        click.echo(json.dumps({**kept_out, "raw": str(kept)}))
+        click.echo(json.dumps({**kept_out, "raw": str(kept)}, allow_nan=False))
     sys.exit(1 if result["failed"] else 0)
 
 

@@ -65,14 +65,14 @@ class Bar:
 
     name: str
     value: float | None
-    limit: float
+    limit: float | None
     unit: str = "x"
     at_most: bool = True
 
     @property
     def reached(self) -> bool | None:
         """None when the run did not measure it."""
-        if self.value is None:
+        if self.value is None or self.limit is None:
             return None
         return self.value <= self.limit if self.at_most else self.value >= self.limit
 
@@ -119,7 +119,7 @@ def bars(systems: Mapping[str, Any], memory: Mapping[str, Any] | None) -> list[B
     """The bars of the product, each judged by this run."""
     of = ratios(systems)
     floor = look(systems, "nginx", "stream", "added_first_token_ms", "p50")
-    limit = math.nan if floor is None else 1.5 * max(floor, 0.0) + 0.5
+    limit = None if floor is None else 1.5 * max(floor, 0.0) + 0.5
     first = look(systems, "tidegate", "stream", "added_first_token_ms", "p50")
     held = look(systems, "tidegate", "stream", "held_back_share")
     noise = max(
@@ -143,7 +143,7 @@ def bars(systems: Mapping[str, Any], memory: Mapping[str, Any] | None) -> list[B
         ),
         Bar(
             "stream: added first token p50 (1.5 x nginx + 0.5 ms)",
-            None if floor is None else first,
+            first,
             limit,
             "ms",
         ),

@@ -184,14 +184,14 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Streamed, {settings['stream_connections']} connections:",
         _markdown(STREAM_COLUMNS, stream_rows(systems)),
     ]
-    groups = systems.get("tidegate", {}).get("miss", {}).get("cpu_us_by_group")
-    if groups:
-        shares = ", ".join(f"{name} {number(value)}" for name, value in groups.items())
+    for case in ("miss", "hit"):
+        groups = systems.get("tidegate", {}).get(case, {}).get("cpu_us_by_group")
+        if groups:
+            shares = ", ".join(f"{name} {number(value)}" for name, value in groups.items())
+            parts.append(f"Tidegate's {case} by process, CPU us a request: {shares}.")
+    if "tidegate" in systems:
         idle = systems["tidegate"]["idle_cores"]
-        parts.append(
-            f"Tidegate's miss by process, CPU us a request: {shares}. Idle, the whole tree uses "
-            f"{idle:.1%} of a core."
-        )
+        parts.append(f"Idle, Tidegate's whole tree uses {idle:.1%} of a core.")
     if rows := memory_rows(result.get("memory")):
         parts += ["Resident memory of a worker:", _markdown(("requests", "MiB"), rows)]
     if result["warnings"]:
