@@ -27,7 +27,7 @@ IDLE_PAUSE = 0.1
 """Seconds between looks at the spool when little comes."""
 BUSY_PAUSE = 0.5
 """Seconds when much comes: larger batches cost less for each receipt."""
-BUSY = 400
+BUSY = 60
 """Receipts in one look that count as much."""
 SPANS = "spans"
 """Folder in the state folder where the operator's door spools spans."""
