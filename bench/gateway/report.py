@@ -50,7 +50,7 @@ def number(value: float | None) -> str:
 
 def chat_rows(systems: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Plain requests: one row a system, and one for each case where a cache answers."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in _ORDER:
         for case in ("miss", "hit"):
             if look(systems, name, case, "cpu_us") is None:
@@ -72,7 +72,7 @@ def chat_rows(systems: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def stream_rows(systems: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Streamed answers: what each system adds to the direct way, in the same round."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in _ORDER:
         if look(systems, name, "stream", "held_back_share") is None:
             continue
