@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.gateway.app import GatewayProcess
 from tests.gateway.test_bad_input import CHAT
@@ -13,8 +15,21 @@ from tests.gateway.test_faults import events, text_of
 from tidegate.testing import ModelServer, Script
 
 
+_test = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def fresh_goals() -> None:
+    """Goals that no other test asked for: a worker remembers for a second what it served."""
+    next(_test)
+
+
+def inputs(goal: str) -> dict[str, Any]:
+    return {"inputs": {"goal": f"{goal} {_test!r}"}}
+
+
 def plan(gateway: GatewayProcess, goal: str = "run", **more: Any) -> httpx.Response:
-    body = {"model": "plan", "messages": [], "tidegate": {"inputs": {"goal": goal}}, **more}
+    body = {"model": "plan", "messages": [], "tidegate": inputs(goal), **more}
     with gateway.client() as client:
         return client.post(CHAT, json=body)
 
@@ -93,7 +108,7 @@ def test_a_request_can_ask_for_a_fresh_answer(
     plan(gateway)
     assert plan(gateway, temperature=0.7).headers["x-tidegate-cache"] == "bypass"
     with gateway.client() as client:
-        body = {"model": "plan", "messages": [], "tidegate": {"inputs": {"goal": "run"}}}
+        body = {"model": "plan", "messages": [], "tidegate": inputs("run")}
         answer = client.post(CHAT, json=body, headers={"cache-control": "no-cache"})
     assert answer.headers["x-tidegate-cache"] == "bypass"
     assert len(upstream.requests) == 3

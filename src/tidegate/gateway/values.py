@@ -116,5 +116,5 @@ class Call:
 
     def leave(self, stage: str, now: int) -> None:
         """The stage ends at ``now`` (perf_counter_ns): what passed since the last mark is its."""
-        self.stages[stage] = self.stages.get(stage, 0.0) + (now - self.tick) / 1e6
+        self.stages[stage] = round((now - self.tick) / 1e6, 4)
         self.tick = now

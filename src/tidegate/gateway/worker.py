@@ -35,6 +35,7 @@ async def serve(state: Path, door: socket.socket, drain_seconds: float) -> None:
     # What was made up to here lives as long as the process: the collector need not walk it again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # requests make few cycles: looking seldom is enough
     log.info("worker %d serves %s", os.getpid(), parts.door.digest)
     await stop.wait()
     listener.close()

@@ -17,18 +17,14 @@ INERT = frozenset(("user", "metadata", "store", "safety_identifier", "prompt_cac
 
 def cache_key(tenant: str | None, fingerprint: bytes, fields: dict[str, bytes], form: str) -> bytes:
     """sha256 digest (32 bytes). ``form`` is ``whole``, ``stream`` or ``stream+usage``."""
-    digest = hashlib.sha256(fingerprint)
     # Each part is preceded by its length, so that no two lists of parts give the same bytes.
-    update = digest.update
-    for part in ((tenant or "").encode(), form.encode()):
-        update(b"%d:" % len(part))
-        update(part)
+    who = (tenant or "").encode()
+    parts = [fingerprint, b"%d:%b%d:%b" % (len(who), who, len(form), form.encode())]
     for name in sorted(fields):
         if name not in INERT:
             value = fields[name]
-            update(b"%s=%d:" % (name.encode(), len(value)))
-            update(value)
-    return digest.digest()
+            parts += (b"%d=%b%d:" % (len(name), name.encode(), len(value)), value)
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 class Bypass(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ import hiredis
 import msgspec
 
 from tidegate.gateway.cache.key import cache_key, why_not
+from tidegate.gateway.cache.near import NearCache
 from tidegate.gateway.values import Answer, Call
 from tidegate.gateway.wire.openai import ChatHead
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
@@ -53,6 +54,7 @@ class ExactCache:
     def __init__(self, store: ValkeyClient, prefix: bytes = b"tg:x:") -> None:
         self._store = store
         self._prefix = prefix
+        self._near = NearCache()
         self._flights: dict[bytes, Flight] = {}
         self._hits = self._misses = self._shared = 0
 
@@ -71,10 +73,16 @@ class ExactCache:
             return None, None
         form = "whole" if not call.stream else "stream+usage" if call.wants_usage else "stream"
         key = self._prefix + cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
+        loop = asyncio.get_running_loop()
+        near = self._near.get(key, loop.time())
+        if near is not None:
+            call.cache = "hit"
+            self._hits += 1
+            return near, None
         under_way = self._flights.get(key)
         if under_way is not None:
             return await self._wait_here(call, under_way), None
-        flight = Flight(key, asyncio.get_running_loop().create_future())
+        flight = Flight(key, loop.create_future())
         self._flights[key] = flight
         try:
             answer = await self._ask(call, flight)
@@ -83,6 +91,7 @@ class ExactCache:
             raise
         if answer is None:
             return None, flight
+        self._near.put(key, answer, loop.time(), ttl)
         self._land(flight, answer)
         return answer, None
 
@@ -93,8 +102,10 @@ class ExactCache:
             return
         if flight.lease is not None:
             now = time.time()
-            value = _ENTRY + _encoder.encode(msgspec.structs.replace(answer, stored_at=now))
+            kept = msgspec.structs.replace(answer, stored_at=now, content=None)
+            value = _ENTRY + _encoder.encode(kept)
             if len(value) <= _LARGEST:
+                self._near.put(flight.key, kept, asyncio.get_running_loop().time(), ttl)
                 self._store.tell(b"SET", flight.key, value, b"PX", int(ttl * 1000))
                 flight.lease = None
         self._land(flight, answer)

@@ -25,6 +25,8 @@ class OutputGuard:
         except (msgspec.DecodeError, RecursionError) as error:
             why = "the answer was cut short" if answer.finish == "length" else str(error)
             raise self._invalid(answer, f"is not JSON: {why}") from None
+        if self._validator.is_valid(value):
+            return
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:

@@ -41,7 +41,7 @@ class Recorder:
         receipt which this worker wrote before.
         """
         plan = call.plan
-        stages = {name: round(ms, 4) for name, ms in call.stages.items()}
+        stages = call.stages
         stages["record"] = self._last
         receipt = Receipt(
             id=call.id,

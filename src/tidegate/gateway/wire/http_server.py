@@ -28,6 +28,8 @@ HEADER_SECONDS = 10.0
 BODY_SECONDS = 60.0
 IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
+STALL_SECONDS = 60.0
+CHECK_SECONDS = 5.0
 _HIGH_WATER = 64 * 1024
 
 HeaderList = list[tuple[str, str]]
@@ -95,8 +97,11 @@ class Server:
                     await self._empty.wait()
         except TimeoutError:
             pass
+        running = [one._task for one in self.connections if one._task is not None]
         for connection in tuple(self.connections):
             connection.abort()
+        if running:  # they are cancelled now: let them say so on their receipts
+            await asyncio.wait(running, timeout=LINGER_SECONDS)
 
 
 class Connection(asyncio.Protocol):
@@ -121,6 +126,7 @@ class Connection(asyncio.Protocol):
         self._deaf = False
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._left = self._left_at = 0.0
 
     # -- the socket -----------------------------------------------------------------------------
 
@@ -148,16 +154,33 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        size = self._size
         if self._in_headers or self._request is None:
             self._header_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._reject(400, "an upgrade of the protocol was asked for")
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._reject(400, f"the request is not HTTP/1.1: {error}")
-        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
-            self._reject(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+        if self._request is not None:
+            if not self._in_headers and self._size == size:
+                self._header_bytes += len(data)  # trailers, or what surrounds chunks
+            if self._header_bytes > MAX_HEADER_BYTES and (self._in_headers or self._size == size):
+                self._reject(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+
+    def _stay(self, rest: bytes) -> None:
+        """An upgrade of the protocol (h2c, as some clients ask for by default) may be ignored
+        (RFC 9110, 7.8): the request is read again without asking for it, and answered."""
+        request = self._request
+        if request is None or self._deaf:
+            return
+        line = f"{request.method} {self._url.decode('latin-1')} HTTP/{request.version}\r\n"
+        kept = {n: v for n, v in request._headers.items() if n not in (b"upgrade", b"connection")}
+        head = line.encode("latin-1") + b"".join(b"%b: %b\r\n" % item for item in kept.items())
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = None
+        self.data_received(head + b"\r\n" + rest)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -166,6 +189,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+        elif self._task is None and self._waiting:
+            self._begin(self._waiting.popleft())
 
     # -- the parser -----------------------------------------------------------------------------
 
@@ -182,8 +207,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._request
-        if request is None:
-            return  # a trailer of a body that is not read any more
+        if request is None or not self._in_headers:
+            return  # a trailer: never merged with the headers (RFC 9110, 6.5.1)
         name = name.lower()
         headers = request._headers
         headers[name] = headers[name] + b"," + value if name in headers else value
@@ -192,20 +217,37 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         self._in_headers = False
+        if self._deaf:
+            return
+        if self._header_bytes > MAX_HEADER_BYTES and self._headers_size(request) > MAX_HEADER_BYTES:
+            self._reject(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+            return
         self._header_bytes = 0
         self._due = self._loop.time() + BODY_SECONDS
         request.method = self._parser.get_method().decode("latin-1")
-        request.path = self._url.partition(b"?")[0].decode("latin-1")
+        path = self._url.partition(b"?")[0]
+        if not path.startswith(b"/") and b"://" in path:  # absolute form (RFC 9112, 3.2.2)
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        request.path = path.decode("latin-1")
         request.version = self._parser.get_http_version()
         request.keep_alive = request.version == "1.1" and self._parser.should_keep_alive()
         if b"host" not in request._headers and request.version == "1.1":
             self._reject(400, "the request has no host header")
             return
+        if request.method == "CONNECT":
+            self._reject(400, "this is no proxy: CONNECT is not for it")
+            return
+        if b"upgrade" in request._headers and self._parser.should_upgrade():
+            return  # it is read again: see _stay
         length = request._headers.get(b"content-length")
         if length is not None and length.isdigit() and int(length) > self._server.max_body:
             self._refuse_body(request)
         elif request._headers.get(b"expect", b"").lower() == b"100-continue" and not self.busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _headers_size(self, request: Request) -> int:
+        lines = sum(len(name) + len(value) + 4 for name, value in request._headers.items())
+        return len(self._url) + lines
 
     def on_body(self, data: bytes) -> None:
         request = self._request
@@ -219,6 +261,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request = self._request
+        if request is not None and b"upgrade" in request._headers and self._parser.should_upgrade():
+            return
         self._request = None
         if request is None or request.too_large or self._deaf:
             return
@@ -241,7 +285,7 @@ class Connection(asyncio.Protocol):
         return self._task is not None
 
     def _take(self, request: Request) -> None:
-        if self._task is None:
+        if self._task is None and not self._paused:
             self._begin(request)
         elif len(self._waiting) < MAX_WAITING:
             self._waiting.append(request)
@@ -255,6 +299,8 @@ class Connection(asyncio.Protocol):
     async def _run(self, request: Request, response: Response) -> None:
         try:
             await self._server.handler(request, response)
+        except ClientGone:
+            pass
         finally:
             self._end(request, response)
 
@@ -266,17 +312,32 @@ class Connection(asyncio.Protocol):
         if not response.ended:
             self.abort()  # a handler that was stopped half-way: never let that look like an end
         elif request.too_large:
-            # Closing with unread bytes would reset the connection before the answer was read.
-            self._transport.write_eof()
-            self._loop.call_later(LINGER_SECONDS, self.abort)
-        elif not response.keep_alive or (self._server.draining and not self._waiting):
-            self._transport.close()
-        elif self._waiting:
+            self._linger()
+        elif not response.keep_alive or (
+            self._server.draining and not self._waiting and self._request is None
+        ):
+            self._close()
+        elif self._waiting and not self._paused:
             self._begin(self._waiting.popleft())
 
     def close_when_idle(self) -> None:
-        if self._task is None and self._transport is not None:
+        if self._task is None and self._request is None and not self._waiting:
+            self._close()
+
+    def _close(self) -> None:
+        """Close once everything is sent; a client that does not read it is not waited for long."""
+        self._deaf = True
+        if self._transport is not None:
+            self._due = self._loop.time() + STALL_SECONDS
             self._transport.close()
+
+    def _linger(self) -> None:
+        """End a connection whose client may still be sending: closing with unread bytes would
+        reset it before the answer was read."""
+        self._deaf = True
+        if self._transport is not None:
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_SECONDS, self.abort)
 
     def abort(self) -> None:
         self._deaf = True
@@ -304,20 +365,35 @@ class Connection(asyncio.Protocol):
         )
         head = _head(status, [("content-type", "application/json")], len(body), False)
         self._transport.write(head + body)
-        self._transport.close()
+        self._linger()
 
     def _check_time(self) -> None:
         """One timer per connection: too slow a request, or too long a silence, ends it."""
         now = self._loop.time()
+        if self._transport is None:
+            return
         if self._task is not None:
-            self._due = max(self._due, now + 5.0)
+            self._due = max(self._due, now + CHECK_SECONDS)
+            if self._writable is not None and self._stalled(now):
+                self.abort()
+                return
         if now >= self._due:
+            if self._deaf:
+                self.abort()
+                return
             if self._request is not None:
                 self._reject(408, "the request took too long to arrive")
-            elif self._transport is not None:
-                self._transport.close()
-            return
-        self._timer = self._loop.call_later(max(self._due - now, 1.0), self._check_time)
+            else:
+                self._close()
+        wait = min(self._due - now, CHECK_SECONDS)
+        self._timer = self._loop.call_later(max(wait, CHECK_SECONDS / 5), self._check_time)
+
+    def _stalled(self, now: float) -> bool:
+        """Whether the client has read nothing of its stream for STALL_SECONDS."""
+        left = self._transport.get_write_buffer_size()
+        if left != self._left:
+            self._left, self._left_at = left, now
+        return now - self._left_at >= STALL_SECONDS
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -374,6 +450,8 @@ class Response:
         """Send bytes of the stream now; wait while the reader is slow. Raises ClientGone."""
         if self.gone:
             raise ClientGone
+        if not data:
+            return  # an empty chunk would be the end of the body
         if self._chunked:
             data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
         elif self._head:

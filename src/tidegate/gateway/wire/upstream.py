@@ -26,6 +26,8 @@ import msgspec
 _READ_AHEAD = 256 * 1024
 _MAX_ANSWER = 64 << 20
 _IDLE_KEPT = 30.0
+"""Seconds after which an unused connection is closed at the latest."""
+_MOST_KEPT = 64
 
 
 class UpstreamFault(Exception):
@@ -104,6 +106,7 @@ class Pool:
         self._tls = (tls or ssl.create_default_context()) if origin.tls else None
         self._idle: list[Connection] = []
         self._busy = 0
+        self._sweeper: asyncio.TimerHandle | None = None
 
     def statistics(self) -> PoolStatistics:
         return PoolStatistics(self._busy, len(self._idle))
@@ -145,17 +148,31 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """The exchange is over; keep the connection when it may carry another."""
         self._busy -= 1
-        if connection.usable and len(self._idle) < 64:
-            connection.rest()
+        if connection.usable and len(self._idle) < _MOST_KEPT:
             self._idle.append(connection)
+            if self._sweeper is None:
+                loop = asyncio.get_running_loop()
+                self._sweeper = loop.call_later(_IDLE_KEPT / 2, self._sweep)
         else:
             connection.close()
+
+    def _sweep(self) -> None:
+        """Close what nobody has used for a while: one timer a pool, not one a connection."""
+        loop = asyncio.get_running_loop()
+        for connection in self._idle[:]:
+            if loop.time() - connection.finished > _IDLE_KEPT / 2:
+                connection.close()
+        more = bool(self._idle)
+        self._sweeper = loop.call_later(_IDLE_KEPT / 2, self._sweep) if more else None
 
     def forget(self, connection: Connection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
 
     def close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         for connection in self._idle[:]:
             connection.close()
         self._idle.clear()
@@ -169,7 +186,8 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._parser: Any = None
-        self._rest: asyncio.TimerHandle | None = None
+        self.finished = 0.0
+        """Loop time at which it was last given back."""
         self._total: asyncio.TimerHandle | None = None
         self._quiet: asyncio.TimerHandle | None = None
         self._used = False
@@ -209,9 +227,6 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes, *, deadline: float, quiet: float | None) -> None:
         """Send a request. ``deadline`` is loop time; ``quiet`` is the first-token limit in seconds
         of a stream, None for a whole answer."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
         self._reset()
         self._clean = False
         self.was_reused, self._used = self._used, True
@@ -280,6 +295,7 @@ class Connection(asyncio.Protocol):
             self._draining = None
         if self._complete and self._persistent and self._transport is not None:
             self._clean = True
+        self.finished = self._loop.time()
         self._pool.give_back(self)
 
     # -- what the socket and the parser say -----------------------------------------------------
@@ -374,15 +390,9 @@ class Connection(asyncio.Protocol):
         else:
             self._quiet = self._loop.call_later(self._limit - silent, self._check_quiet)
 
-    def rest(self) -> None:
-        self._rest = self._loop.call_later(_IDLE_KEPT, self.close)
-
     def close(self) -> None:
         self._clean = False
         self._cancel_timers()
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
         self._pool.forget(self)
         if self._transport is not None:
             self._transport.abort()
