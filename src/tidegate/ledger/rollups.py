@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from tidegate.ledger.receipts import STAGES, Receipt
+from tidegate.ledger.spans import tidy
 from tidegate.stats.share import Shelves
 from tidegate.stats.sketch import Sketch
 
@@ -116,8 +117,8 @@ def cost_is_unknown(receipt: Receipt) -> bool:
 
 
 def clean(name: str | None) -> str:
-    """``name`` as PostgreSQL can hold it; the empty string when there is none."""
-    return name.replace("\x00", "\ufffd") if name else ""
+    """``name`` short enough for an index; the empty string when there is none."""
+    return tidy(name) if name else ""
 
 
 def receipt_rollups(receipts: Iterable[Receipt]) -> dict[RollupKey, Rollup]:

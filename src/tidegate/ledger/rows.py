@@ -100,7 +100,7 @@ def receipt_line(receipt: Receipt, request_sha: bytes | None, response_sha: byte
         f"{_NULL if r.cost is None else r.cost}\t{r.cache}\t{json_field(r.stages)}\t"
         f"{_NULL if r.first_token is None else r.first_token}\t{r.total}\t"
         f"{json_field(r.attempts) if r.attempts else _NULL}\t"
-        f"{_NULL if r.trace is None else escape(r.trace)}\t"
+        f"{_NULL if r.trace is None else escape(r.trace[:64])}\t"
         f"{_NULL if r.parent is None else escape(r.parent)}\t{r.worker}\t"
         f"{binary_field(request_sha)}\t{binary_field(response_sha)}"
     )

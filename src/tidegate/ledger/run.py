@@ -133,7 +133,7 @@ class Loop:
                     self._serve(Session(self._state, connection, self._settings))
             except RuntimeStateError:
                 self._stop.wait(_FIRST_WAIT)  # tidegate up is still starting
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 self._degrade(str(error).strip().splitlines()[0] if str(error) else repr(error))
                 self._stop.wait(self._wait)
                 self._wait = min(self._wait * 2, _LONGEST_WAIT)
