@@ -37,9 +37,19 @@ def make_app(settings: Settings) -> Starlette:
         sdk.start(settings.operator, service="fitness", gateway_url=settings.gateway_url)
         async with (
             AsyncOpenAI(
-                base_url=f"{settings.gateway_url}/v1", api_key=settings.key, max_retries=1
+                base_url=f"{settings.gateway_url}/v1",
+                api_key=settings.key,
+                max_retries=1,
+                timeout=60,
             ) as client,
-            AsyncConnectionPool(settings.database_url, min_size=1, max_size=4, open=False) as pool,
+            AsyncConnectionPool(
+                settings.database_url,
+                min_size=1,
+                max_size=4,
+                timeout=5,
+                check=AsyncConnectionPool.check_connection,  # PostgreSQL may have been restarted
+                open=False,
+            ) as pool,
         ):
             store = WorkoutStore(pool)
             app.state.journeys = Journeys(client, store, templates)

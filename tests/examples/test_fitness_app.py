@@ -7,16 +7,20 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
+import uvicorn
 from examples.fitness.app import make_app
 from examples.fitness.settings import Settings, read_settings
+from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from tidegate.base.errors import RuntimeStateError
@@ -52,6 +56,24 @@ def app(gateway: ModelServer, empty_database_url: str) -> Iterator[TestClient]:
     settings = Settings(gateway.url, empty_database_url, "key", NOBODY)
     with TestClient(make_app(settings)) as client:
         yield client
+
+
+@contextmanager
+def served(app: Starlette) -> Iterator[str]:
+    """``app`` behind a real socket; its URL."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        end = time.monotonic() + 20
+        while not server.started and thread.is_alive() and time.monotonic() < end:
+            time.sleep(0.02)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
 def events(response: httpx.Response) -> list[dict[str, str]]:
@@ -133,6 +155,35 @@ def test_an_answer_that_breaks_never_looks_finished(
     found = events(app.post("/plan", json={"goal": "x", "level": "regular", "minutes": 20}))
     assert found[-1]["kind"] == "error"
     assert "done" not in [event["kind"] for event in found]
+
+
+def test_a_user_who_leaves_ends_the_call_of_the_model(empty_database_url: str) -> None:
+    with Gateway(answer="word " * 400, inter_token=0.05) as gateway:
+        app = make_app(Settings(gateway.url, empty_database_url, "key", NOBODY))
+        with served(app) as url:
+            wish = {"goal": "x", "level": "regular", "minutes": 20}
+            with httpx.stream("POST", url + "/plan", json=wish) as answer:
+                kinds = (json.loads(line)["kind"] for line in answer.iter_lines())
+                assert "text" in kinds  # the first words are here; now the user leaves
+            gateway.wait_until(lambda server: server.statistics().client_closed == 1)
+
+
+def test_it_survives_a_restart_of_the_database(app: TestClient, empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    question = {"question": "How many kcal is 30 minutes of running?"}
+    assert events(app.post("/ask", json=question))[-1]["kind"] == "done"
+
+
+def test_without_its_gateway_it_says_sorry(app: TestClient, gateway: ModelServer) -> None:
+    gateway.__exit__(None, None, None)
+    found = events(app.post("/ask", json={"question": "?"}))
+    assert [event["kind"] for event in found] == ["error"]
+    assert "try again" in found[0]["value"]
+    gateway.__enter__()
 
 
 def test_what_users_write_is_shown_as_text(app: TestClient) -> None:

@@ -6,15 +6,11 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from examples.fitness.app import make_app
 from examples.fitness.settings import Settings
 from starlette.applications import Starlette
@@ -22,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from tests.examples.test_fitness_app import NOBODY, SAYS, Gateway, say
+from tests.examples.test_fitness_app import NOBODY, SAYS, Gateway, say, served
 
 # The load event, after which the browser writes the page out, waits for the image.
 DRIVER = """
@@ -79,19 +75,11 @@ def add_driver(app: Starlette) -> None:
 
 @pytest.fixture
 def url(empty_database_url: str) -> Iterator[str]:
-    with Gateway(answer=say) as gateway, socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+    with Gateway(answer=say) as gateway:
         app = make_app(Settings(gateway.url, empty_database_url, "key", NOBODY))
         add_driver(app)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        end = time.monotonic() + 20
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/driven"
-        server.should_exit = True
-        thread.join(10)
+        with served(app) as address:
+            yield address + "/driven"
 
 
 @pytest.mark.timeout(400)
