@@ -6,10 +6,12 @@ import time
 
 import click
 import msgspec
+from rich.console import RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from tidegate.base.durations import parse_duration
-from tidegate.base.errors import UsageError
+from tidegate.base.errors import StoreError, UsageError
 from tidegate.cli.pictures import draw_profile, plain_console
 from tidegate.ledger.questions import Profile, profile, require_content
 from tidegate.ledger.reading import reading
@@ -77,9 +79,15 @@ def _watch(url: str, seconds: float, journey: str | None, route: str | None) -> 
         with reading(url) as connection:
             return profile(connection, seconds, journey=journey, route=route)
 
+    def picture() -> RenderableType:
+        try:
+            return draw_profile(look())
+        except StoreError as error:  # it may come back: keep looking
+            return Text(str(error), style="red")
+
     with Live(
         draw_profile(look()), console=plain_console(), auto_refresh=False, screen=False
     ) as screen:
         while True:
             time.sleep(_REFRESH)
-            screen.update(draw_profile(look()), refresh=True)
+            screen.update(picture(), refresh=True)

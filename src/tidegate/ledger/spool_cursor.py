@@ -34,7 +34,7 @@ class SpoolCursor:
     def __init__(self, folder: Path, positions: Mapping[str, int]) -> None:
         self._folder = folder
         self._positions = dict(positions)
-        self._exhausted: dict[str, int] = {}
+        self._exhausted: dict[str, tuple[int, int]] = {}
 
     def gather(self, *, records: int, size: int) -> Gathered:
         """The next records, oldest file first: at most ``records``, about ``size`` bytes."""
@@ -43,8 +43,8 @@ class SpoolCursor:
         for path in spool_files(self._folder):
             name = path.name
             try:
-                length = path.stat().st_size
-                if self._exhausted.get(name) == length:
+                version = _version(path)
+                if self._exhausted.get(name) == version:
                     continue
                 at = self._positions.get(name, 0)
                 chunk = read_chunk(path, at, records=records - len(found), size=size)
@@ -54,7 +54,7 @@ class SpoolCursor:
                 found += chunk.records
                 positions[name] = chunk.position
             elif not chunk.more:
-                self._exhausted[name] = length
+                self._exhausted[name] = version
             if chunk.more or len(found) >= records:
                 return Gathered(found, positions, True)
         return Gathered(found, positions, False)
@@ -80,12 +80,12 @@ class SpoolCursor:
         """Delete a finished file; a damaged one that was never a spool is kept under a new name."""
         position = self._positions.pop(path.name, 0)
         self._exhausted.pop(path.name, None)
-        rest = path.stat().st_size - position
-        if position == 0 and rest > len(MAGIC):
+        rest = path.stat().st_size - max(position, len(MAGIC))
+        if not _begins_as_spool(path):
             log.error("%s is not a spool file: kept as %s.damaged", path, path.name)
             path.rename(path.with_name(f"{path.name}.damaged"))
             return
-        if position and rest:
+        if rest > 0:
             log.warning("%s ends in %d bytes of a torn record, which nobody sent", path.name, rest)
         path.unlink(missing_ok=True)
 
@@ -111,13 +111,25 @@ class SpoolCursor:
         total = 0
         for path in spool_files(self._folder):
             try:
-                size = path.stat().st_size
+                version = _version(path)
             except FileNotFoundError:
                 continue
-            if self._exhausted.get(path.name) != size:
-                total += size - self._positions.get(path.name, 0)
+            if self._exhausted.get(path.name) != version:
+                total += version[0] - self._positions.get(path.name, 0)
         return total
 
     def _at_end(self, path: Path) -> bool:
         chunk = read_chunk(path, self._positions.get(path.name, 0), records=1, size=1 << 16)
         return not chunk.records
+
+
+def _begins_as_spool(path: Path) -> bool:
+    """Also true for a file that was cut within its header."""
+    with path.open("rb") as file:
+        return MAGIC.startswith(file.read(len(MAGIC)))
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Size and time of change: a torn record may be cut off and replaced by one as long."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
