@@ -194,7 +194,8 @@ def port_or_free(port: int) -> int:
 def arrivals(seconds: float, rate: float, seed: int) -> list[tuple[float, dict[str, object]]]:
     """When each user comes, and what for: a Poisson process over the bundled questions."""
     lines = (APP / "data" / "users.jsonl").read_text().splitlines()
-    users, at, dice = [], 0.0, random.Random(seed)
+    users: list[tuple[float, dict[str, object]]] = []
+    at, dice = 0.0, random.Random(seed)
     for line in itertools.cycle(lines):
         at += dice.expovariate(rate)
         if at > seconds:
@@ -245,9 +246,11 @@ async def send(client: httpx.AsyncClient, form: dict[str, object]) -> Ended:
                     first = time.monotonic() - began
     except httpx.HTTPError as error:
         last = {"kind": "error", "value": f"{type(error).__name__}: {error}"}
-    failed = last["value"] if last["kind"] == "error" else "the answer broke off"
-    why = None if last["kind"] == "done" else failed
-    return Ended(journey, first, time.monotonic() - began, why)
+    total = time.monotonic() - began
+    if last["kind"] == "done":
+        return Ended(journey, first, total, None)
+    why = last["value"] if last["kind"] == "error" else "the answer broke off"
+    return Ended(journey, first, total, why)
 
 
 def report(ended: list[Ended]) -> None:

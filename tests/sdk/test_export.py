@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from tests.sdk.conftest import Door, eventually
 
+from tests.sdk.conftest import Door, eventually
 from tidegate import sdk
 from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.sdk import export, journey

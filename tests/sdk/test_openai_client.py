@@ -11,8 +11,8 @@ import httpx
 import openai
 import pytest
 from openai._base_client import BaseClient
-from tests.sdk.conftest import Door, ModelServer
 
+from tests.sdk.conftest import Door, ModelServer
 from tidegate import sdk
 from tidegate.sdk import journey, openai_client, stage, trace_headers
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
-from tests.sdk.conftest import Door, attributes
 
+from tests.sdk.conftest import Door, attributes
 from tidegate import sdk
 from tidegate.sdk import journey, stage
 
