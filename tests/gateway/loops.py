@@ -18,8 +18,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.get_loop().set_exception_handler(lambda _, context: lost.append(context))
         result = runner.run(main)
-        gc.collect()  # futures and tasks tell of their exceptions when they are collected
-    gc.collect()
+    gc.collect(1)  # futures and tasks tell of their exceptions when they are collected
     assert not lost, lost
     return result
 

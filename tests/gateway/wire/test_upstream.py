@@ -274,9 +274,10 @@ def test_a_whole_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(garbage=st.binary(max_size=120), prefix=st.sampled_from([b"", OK[:-2], STREAM, OK]))
 def test_any_bytes_end_in_a_reply_or_a_fault(garbage: bytes, prefix: bytes) -> None:
     try:
-        assert 100 <= whole_of(answering(prefix + garbage, close=True)).status <= 999
+        ended = str(whole_of(answering(prefix + garbage, close=True)).status)
     except UpstreamFault as fault:
-        assert fault.code in ("upstream_cut", "upstream_protocol")
+        ended = fault.code
+    assert ended in ("upstream_cut", "upstream_protocol") or 100 <= int(ended) <= 999
 
 
 # -- the clocks -----------------------------------------------------------------------------------

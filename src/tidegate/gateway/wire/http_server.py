@@ -126,7 +126,8 @@ class Connection(asyncio.Protocol):
         self._deaf = False
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._left = self._left_at = 0.0
+        self._left = -1
+        self._left_at = 0.0
 
     # -- the socket -----------------------------------------------------------------------------
 
@@ -187,6 +188,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._left = -1
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         elif self._task is None and self._waiting:
@@ -335,7 +337,7 @@ class Connection(asyncio.Protocol):
         """End a connection whose client may still be sending: closing with unread bytes would
         reset it before the answer was read."""
         self._deaf = True
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
             self._loop.call_later(LINGER_SECONDS, self.abort)
 
@@ -345,12 +347,12 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _reject(self, status: int, words: str) -> None:
-        """Answer what is no request at all, and end the connection; nothing else was begun."""
+        """Answer what is no request at all, and end the connection."""
         if self._deaf or self._transport is None:
             return
         self._deaf = True
-        if self._task is not None:
-            self._transport.abort()
+        if self._response is not None:  # what came before it is still answered
+            self._response.keep_alive = False
             return
         body = msgspec.json.encode(
             {
