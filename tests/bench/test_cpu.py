@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from bench.gateway import cpu
 from bench.gateway.children import BenchError, Product, child, wait_until
 from bench.gateway.cpu import Process

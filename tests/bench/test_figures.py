@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from bench.gateway import figures
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from bench.gateway import figures
 
 _FLOATS = st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=60)
 

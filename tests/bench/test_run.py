@@ -11,6 +11,9 @@ import jinja2
 import jsonschema
 import pytest
 import yaml
+from click.testing import CliRunner
+from rich.console import Console
+
 from bench.gateway import load, nginx, report, tidegate
 from bench.gateway.__main__ import main
 from bench.gateway.children import BenchError
@@ -18,9 +21,6 @@ from bench.gateway.door import COUNTER, INPUTS, SYSTEM, openai_door
 from bench.gateway.figures import bars, warnings
 from bench.gateway.run import add_to_direct, worst_growth
 from bench.gateway.systems import Upstreams
-from click.testing import CliRunner
-from rich.console import Console
-
 from tidegate.cli.build import build_app
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import httptools
 import pytest
+
 from bench.gateway import streams, upstream_stream
 from bench.gateway.children import BenchError
 from bench.gateway.door import Door, openai_door

@@ -14,7 +14,6 @@ from tests.gateway.test_bad_input import CHAT
 from tests.gateway.test_faults import events, text_of
 from tidegate.testing import ModelServer, Script
 
-
 _test = itertools.count()
 
 
