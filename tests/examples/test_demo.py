@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from examples.fitness.settings import FOLDER
 from examples.fitness.workouts import LEVELS
 

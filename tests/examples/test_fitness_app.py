@@ -18,11 +18,11 @@ import httpx
 import psycopg
 import pytest
 import uvicorn
-from examples.fitness.app import make_app
-from examples.fitness.settings import Settings, read_settings
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from examples.fitness.app import make_app
+from examples.fitness.settings import Settings, read_settings
 from tidegate.base.errors import RuntimeStateError
 from tidegate.testing import Cut, ErrorEvent, ModelServer, Script, Step
 

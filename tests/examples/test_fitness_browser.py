@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from examples.fitness.app import make_app
-from examples.fitness.settings import Settings
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from examples.fitness.app import make_app
+from examples.fitness.settings import Settings
 from tests.examples.test_fitness_app import NOBODY, SAYS, Gateway, say, served
 
 # The load event, after which the browser writes the page out, waits for the image.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from examples.fitness.settings import FOLDER
 from examples.fitness.tools import minutes_in, run_tool
 from examples.fitness.workouts import LEVELS, Workout, read_workouts, vector_text

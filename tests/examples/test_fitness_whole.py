@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples.fitness.app import make_app
-from examples.fitness.settings import FOLDER, read_settings
 from starlette.testclient import TestClient
 
+from examples.fitness.app import make_app
+from examples.fitness.settings import FOLDER, read_settings
 from tests.examples.test_fitness_app import events, said
 
+# The first run on a machine fetches the models.
+pytestmark = pytest.mark.timeout(600)
 TIDEGATE = str(Path(sys.executable).with_name("tidegate"))
 PLAN = {"goal": "get rid of a stiff neck", "level": "beginner", "minutes": 15}
 GATEWAY_STAGES = {"admit", "render", "cache", "route", "call", "record"}

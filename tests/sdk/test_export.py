@@ -190,6 +190,22 @@ def test_where_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert nothing.resolve({}).token == "of-the-file"
 
 
+@pytest.mark.parametrize("what", ["nothing", "a folder in its place", "not JSON", "no address"])
+def test_start_raises_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str) -> None:
+    file = tmp_path / ".tidegate" / "run" / "runtime.json"
+    file.parent.mkdir(parents=True)
+    if what == "a folder in its place":
+        file.mkdir()
+    elif what == "not JSON":
+        file.write_text("{")
+    sdk.start("http://host:port" if what == "no address" else tmp_path)
+    with journey("goes-on"):
+        pass
+    eventually(lambda: "journeys are not being recorded" in caplog.text)
+    sdk.shutdown()
+    assert len(caplog.records) == 1
+
+
 APP_WITH_PROVIDER = """
 import sys
 from opentelemetry import trace

@@ -28,7 +28,8 @@ class Sources(NamedTuple):
     gateway_url: str | None
 
     def resolve(self, env: Mapping[str, str] = os.environ) -> Target:
-        """The target; RuntimeStateError ``not_running`` or ``no_operator`` when there is none."""
+        """The target; RuntimeStateError ``not_running``, ``runtime_unreadable`` or ``no_operator``
+        when there is none."""
         given = self.app_or_endpoint or env.get("TIDEGATE_OPERATOR_URL") or "."
         gateway_url = self.gateway_url or env.get("TIDEGATE_GATEWAY_URL")
         token = self.token or env.get("TIDEGATE_OPERATOR_TOKEN")
@@ -50,7 +51,14 @@ class Sources(NamedTuple):
         # Imported here: an app that is told its endpoint does not pay for psutil.
         from tidegate.base.runtime import read_runtime
 
-        runtime = read_runtime(app.parent if app.is_file() else app)
+        try:
+            runtime = read_runtime(app.parent if app.is_file() else app)
+        except OSError as error:
+            raise RuntimeStateError(
+                "runtime_unreadable",
+                f"the runtime file of {app} cannot be read: {error}",
+                cure="run the app as the user of tidegate up, or set TIDEGATE_OPERATOR_URL",
+            ) from None
         return Target(
             runtime.operator_url,
             token or runtime.operator_token,
