@@ -83,6 +83,9 @@ def test_embeddings(client: openai.OpenAI, gateway: GatewayProcess) -> None:
 def test_models(client: openai.OpenAI) -> None:
     names = {model.id for model in client.models.list()}
     assert {"plain", "plan", "embed", "small"} <= names
+    assert client.models.retrieve("plan").id == "plan"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nothing")
 
 
 def test_a_model_where_the_spec_allows_it(client: openai.OpenAI) -> None:

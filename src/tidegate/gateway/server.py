@@ -12,12 +12,13 @@ import time
 from collections.abc import Coroutine
 from time import perf_counter_ns
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.base.ids import new_id
-from tidegate.gateway.admit import bearer
+from tidegate.gateway.admit import bearer, find_model
 from tidegate.gateway.boot import Parts, served_models
 from tidegate.gateway.call.rules import Refused
 from tidegate.gateway.path import serve
@@ -40,7 +41,7 @@ class Gateway:
         self._parts = parts
         self._door = parts.door
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._models = _model_list(served_models(parts.door.release))
+        self._models = {name: _model(name) for name in served_models(parts.door.release)}
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -134,13 +135,19 @@ class Gateway:
         else:
             call = Call(new_id(), time.time(), perf_counter_ns())
             try:
-                if path != "/v1/models" or not reading:
+                if not path.startswith("/v1/models") or not reading:
                     raise _no_such_place(path, request.method)
                 if self._door.keys_required:
                     self._door.find_key(bearer(request.header(b"authorization")), call.at)
-                out.whole(200, _JSON, self._models)
+                out.whole(200, _JSON, self._describe(unquote(path.removeprefix("/v1/models"))))
             except RequestError as error:
                 self._refuse(call, error, out)
+
+    def _describe(self, rest: str) -> bytes:
+        """The list of what can be named as ``model``, or the one that ``rest`` names."""
+        if rest in ("", "/"):
+            return msgspec.json.encode({"object": "list", "data": list(self._models.values())})
+        return msgspec.json.encode(find_model(self._models, rest.removeprefix("/")))
 
     def _state(self) -> bytes:
         parts = self._parts
@@ -186,6 +193,5 @@ def _internal(request_id: str) -> RequestError:
     )
 
 
-def _model_list(names: list[str]) -> bytes:
-    models = [{"id": n, "object": "model", "created": 0, "owned_by": "tidegate"} for n in names]
-    return msgspec.json.encode({"object": "list", "data": models})
+def _model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "tidegate"}

@@ -1,6 +1,6 @@
 """Who is it, what do they ask for, may they: the request becomes a ``Call`` or a refusal."""
 
 from tidegate.gateway.admit.headers import bearer
-from tidegate.gateway.admit.run import admit
+from tidegate.gateway.admit.run import admit, find_model
 
-__all__ = ["admit", "bearer"]
+__all__ = ["admit", "bearer", "find_model"]

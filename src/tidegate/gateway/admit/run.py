@@ -103,12 +103,12 @@ def parse(call: Call, kind: str) -> Any:
     return head
 
 
-def find_route(routes: Mapping[str, Any], name: str, kind: str) -> Any:
-    """The plan of the route (or direct model) ``name``. Raises RequestError with the nearest."""
-    plan = routes.get(name)
-    if plan is None:
-        near = difflib.get_close_matches(name[:200], routes, n=1)
-        known = ", ".join(sorted(routes)[:20]) or "none"
+def find_model(named: Mapping[str, Any], name: str) -> Any:
+    """What ``model`` names. Raises RequestError with the nearest name."""
+    found = named.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name[:200], named, n=1)
+        known = ", ".join(sorted(named)[:20]) or "none"
         raise RequestError(
             404,
             "route_unknown",
@@ -116,6 +116,12 @@ def find_route(routes: Mapping[str, Any], name: str, kind: str) -> Any:
             cure=f"did you mean {near[0]!r}?" if near else f"routes are: {known}",
             param="model",
         )
+    return found
+
+
+def find_route(routes: Mapping[str, Any], name: str, kind: str) -> Any:
+    """The plan of the route (or direct model) ``name``, for requests of this kind."""
+    plan = find_model(routes, name)
     if plan.route.kind != kind:
         raise RequestError(
             400,

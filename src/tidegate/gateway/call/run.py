@@ -19,7 +19,7 @@ from tidegate.gateway.call.rules import Failure, of_fault, of_status
 from tidegate.gateway.call.target import Target
 from tidegate.gateway.values import Answer, Call
 from tidegate.gateway.wire.sse import EventSplitter
-from tidegate.gateway.wire.upstream import Connection, Reply, UpstreamFault
+from tidegate.gateway.wire.upstream import MAX_ANSWER, Connection, Reply, UpstreamFault
 from tidegate.ledger.receipts import Attempt
 
 _HELD_EVENTS = 64
@@ -116,7 +116,7 @@ async def _whole(call: Call, target: Target) -> Answer:
             parsed = target.provider.parse_chat(reply.body, model.upstream)
         else:
             parsed = target.provider.parse_embeddings(reply.body)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         words = f"the answer is not what it should be: {error}"
         raise AttemptFailed(of_fault(UpstreamFault("upstream_protocol", words))) from None
     return Answer(
@@ -153,7 +153,7 @@ def _encode(call: Call, target: Target, stream: bool) -> Encoded:
         if call.kind == "chat":
             return target.provider.encode_chat(target.model.upstream, call.upstream, stream)
         return target.provider.encode_embeddings(target.model.upstream, call.upstream)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RequestError(
             400,
             "request_invalid",
@@ -246,6 +246,7 @@ class Stream:
         self._held: list[bytes] = []
         self._finish_seen = False
         self._closed = False
+        self._bytes = 0
 
     async def commit(self, idle: float) -> None:
         """Hold events back until the first real content. Raises UpstreamFault before it."""
@@ -298,6 +299,10 @@ class Stream:
         return await self._connection.read()
 
     def _feed(self, data: bytes) -> bytes:
+        self._bytes += len(data)
+        if self._bytes > MAX_ANSWER:
+            words = f"the stream is larger than {MAX_ANSWER >> 20} MiB"
+            raise UpstreamFault("upstream_too_large", words)
         try:
             # At the end a last event may lack its blank line.
             events = self._splitter.feed(data if data or not self._splitter.rest else b"\n\n")

@@ -24,7 +24,7 @@ import httptools
 import msgspec
 
 _READ_AHEAD = 256 * 1024
-_MAX_ANSWER = 64 << 20
+MAX_ANSWER = 64 << 20
 _IDLE_KEPT = 30.0
 """Seconds after which an unused connection is closed at the latest."""
 _MOST_KEPT = 64
@@ -336,8 +336,8 @@ class Connection(asyncio.Protocol):
             if self._buffered > _READ_AHEAD and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
-        elif self._buffered > _MAX_ANSWER:
-            self._fail("upstream_too_large", f"the answer is larger than {_MAX_ANSWER >> 20} MiB")
+        elif self._buffered > MAX_ANSWER:
+            self._fail("upstream_too_large", f"the answer is larger than {MAX_ANSWER >> 20} MiB")
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

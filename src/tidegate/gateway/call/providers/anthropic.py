@@ -170,7 +170,7 @@ class AnthropicProvider:
     def reason(self, body: bytes) -> tuple[str | None, str | None]:
         try:
             error = _error.decode(body).error
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None, None
         if not isinstance(error, WireError):
             return None, error
@@ -202,7 +202,7 @@ class AnthropicEvents:
             return b""
         try:
             value = _event.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamFault("upstream_protocol", f"an event is not JSON: {error}") from None
         match value.type:
             case "message_start":

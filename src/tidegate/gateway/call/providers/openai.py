@@ -61,7 +61,7 @@ class OpenAIProvider:
     def reason(self, body: bytes) -> tuple[str | None, str | None]:
         try:
             error = _error.decode(body).error
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None, None
         if isinstance(error, WireError):
             code = error.code if isinstance(error.code, str) else error.type
@@ -93,7 +93,7 @@ class OpenAIEvents:
             return b""
         try:
             chunk = _chunk.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamFault("upstream_protocol", f"an event is not a chunk: {error}") from None
         if chunk.error is not None:
             said = chunk.error.message if isinstance(chunk.error, WireError) else chunk.error
