@@ -41,7 +41,8 @@ class GatewayProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._workers = workers
-        self._environment = environment or {}
+        # Patient, so that a machine with other work does not look like a store that is away.
+        self._environment = {"TIDEGATE_VALKEY_DEADLINE": "500ms", **(environment or {})}
         digest = put(self.state / "registry", release, lambda path: iter(()))
         self.digest = digest
         self.runtime = Runtime(

@@ -102,7 +102,7 @@ def test_given_valkey_dies_then_requests_go_on_and_the_cache_comes_back_by_itsel
             os.kill(child.pid, signal.SIGSTOP)
             started = time.monotonic()
             assert plan(gateway, "frozen").status_code == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 4, "one patience at most, and the call itself"
             os.kill(child.pid, signal.SIGCONT)
             # when it is killed
             child.kill()

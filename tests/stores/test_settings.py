@@ -25,3 +25,11 @@ def test_an_unknown_scheme_is_refused_and_not_repeated(variable: str) -> None:
     assert raised.value.code == "store_url_invalid"
     assert variable in raised.value.message
     assert "hunter2" not in str(raised.value)
+
+
+def test_the_patience_with_valkey_is_a_duration() -> None:
+    assert read_store_settings({}).valkey_deadline == 0.025
+    assert read_store_settings({"TIDEGATE_VALKEY_DEADLINE": "100ms"}).valkey_deadline == 0.1
+    with pytest.raises(StoreError) as error:
+        read_store_settings({"TIDEGATE_VALKEY_DEADLINE": "soon"})
+    assert error.value.code == "store_deadline_invalid"

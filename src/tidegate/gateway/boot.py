@@ -20,6 +20,7 @@ from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
 from tidegate.release.values import Model, Release
 from tidegate.secrets.resolve import resolve
+from tidegate.stores.settings import read_store_settings
 from tidegate.stores.valkey_client import ValkeyClient
 
 
@@ -40,7 +41,8 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
     targets = {
         model.name: bind_model(model, runtime, environment) for model in release.models.values()
     }
-    store = ValkeyClient(runtime.valkey_url)
+    patience = read_store_settings(environment).valkey_deadline
+    store = ValkeyClient(runtime.valkey_url, deadline=patience)
     spool = SpoolWriter(runtime.spool)
     recorder = Recorder(spool, release.models, os.getpid(), load_redactor(release.ledger.redact))
     plans = compile_plans(release, runtime.release, targets)

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from tidegate.base.durations import parse_duration
 from tidegate.base.errors import StoreError
 
 DATABASE_VARIABLE = "TIDEGATE_DATABASE_URL"
 VALKEY_VARIABLE = "TIDEGATE_VALKEY_URL"
+PATIENCE_VARIABLE = "TIDEGATE_VALKEY_DEADLINE"
 _SCHEMES = {
     DATABASE_VARIABLE: ("postgresql://", "postgres://"),
     VALKEY_VARIABLE: ("unix://", "redis://", "rediss://", "valkey://"),
@@ -22,18 +24,33 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str | None = None
     valkey_url: str | None = None
+    valkey_deadline: float = 0.025
+    """Seconds that a request waits for one answer of Valkey before it goes on without."""
 
 
 def read_store_settings(environment: Mapping[str, str] = os.environ) -> StoreSettings:
-    """Read ``TIDEGATE_DATABASE_URL`` and ``TIDEGATE_VALKEY_URL``; empty counts as not set.
+    """Read ``TIDEGATE_DATABASE_URL``, ``TIDEGATE_VALKEY_URL`` and ``TIDEGATE_VALKEY_DEADLINE`` (a
+    duration, as in 25ms); empty counts as not set.
 
-    StoreError ``store_url_invalid`` when one has a scheme that is not known; the message does not
-    repeat the URL, which may hold a password.
+    Errors: ``store_deadline_invalid``; ``store_url_invalid`` for a scheme that is not known, whose
+    message does not repeat the URL, as it may hold a password.
     """
     return StoreSettings(
         database_url=_url(environment, DATABASE_VARIABLE),
         valkey_url=_url(environment, VALKEY_VARIABLE),
+        valkey_deadline=_deadline(environment.get(PATIENCE_VARIABLE, "").strip() or "25ms"),
     )
+
+
+def _deadline(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise StoreError(
+            "store_deadline_invalid",
+            f"{PATIENCE_VARIABLE}: {error}",
+            cure="write a duration such as 25ms, or unset it",
+        ) from None
 
 
 def _url(environment: Mapping[str, str], variable: str) -> str | None:
