@@ -24,7 +24,7 @@ def picture(pictures: tuple[Picture, ...], name: str) -> Picture:
 
 
 def exact(values: list[float], q: float) -> float:
-    return sorted(values)[math.floor(q * (len(values) - 1))]
+    return sorted(values)[max(math.ceil(q * len(values)), 1) - 1]
 
 
 def test_a_journey_is_told_with_its_stages_and_the_gateway_inside(

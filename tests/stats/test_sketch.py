@@ -17,10 +17,15 @@ samples = st.lists(durations, min_size=1, max_size=200)
 
 @given(samples, st.floats(min_value=0, max_value=1))
 def test_every_quantile_is_within_the_stated_relative_error(values: list[float], q: float) -> None:
-    exact = sorted(values)[math.floor(q * (len(values) - 1))]
+    exact = sorted(values)[max(math.ceil(q * len(values)), 1) - 1]
     answer = Sketch.of(values).quantile(q)
     assert answer is not None
     assert abs(answer - exact) <= (RELATIVE_ERROR + 1e-9) * exact
+
+
+def test_the_p95_of_few_values_is_their_largest() -> None:
+    assert Sketch.of([1.0, 2.0, 30.0]).quantile(0.95) == pytest.approx(30, rel=RELATIVE_ERROR)
+    assert Sketch.of([1.0, 2.0, 30.0]).quantile(0.5) == pytest.approx(2, rel=RELATIVE_ERROR)
 
 
 @given(samples, samples, samples)

@@ -122,13 +122,15 @@ class Sketch:
         return int(self._counts.sum())
 
     def quantile(self, q: float) -> float | None:
-        """The value of rank floor(q (n - 1)) within 1%, in milliseconds; None when empty."""
+        """The value of nearest rank, ceil(q n), within 1%, in milliseconds; None when empty.
+
+        So the P95 of few values is their largest, never a middle one."""
         if not 0 <= q <= 1:
             raise ValueError(f"a quantile lies in [0, 1], not {q}")
         reached = np.cumsum(self._counts)
         if reached[-1] == 0:
             return None
-        rank = math.floor(q * (int(reached[-1]) - 1))
+        rank = max(math.ceil(q * int(reached[-1])), 1) - 1
         return float(_VALUES[int(np.searchsorted(reached, rank, side="right"))])
 
 
