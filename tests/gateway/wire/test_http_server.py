@@ -822,7 +822,8 @@ TOKENS = st.sampled_from(
     [
         b"GET / HTTP/1.1\r\n", b"POST /stream HTTP/1.1\r\n", b"host: t\r\n", b"\r\n", b"\n", b"\r",
         b"content-length: 3\r\n", b"content-length: 99999\r\n", b"transfer-encoding: chunked\r\n",
-        b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc", b"expect: 100-continue\r\n", b"connection: close\r\n",
+        b"3\r\nabc\r\n", b"0\r\n\r\n", b"abc", b"expect: 100-continue\r\n",
+        b"connection: close\r\n",
         b"connection: upgrade\r\nupgrade: h2c\r\n", b"x: " + b"a" * 9000, b": ", b"\x00", b" ",
         GET, b"POST /large HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\n\r\n",
     ]

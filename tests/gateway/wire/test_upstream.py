@@ -265,7 +265,7 @@ def test_an_until_close_body_that_is_reset_is_a_cut() -> None:
 
 
 def test_a_whole_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "_MAX_ANSWER", 1000)
+    monkeypatch.setattr(upstream, "MAX_ANSWER", 1000)
     big = b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n" + b"x" * 5000
     assert fault_of(answering(big)) == "upstream_too_large"
 

@@ -8,11 +8,13 @@ inert below. A parameter that nobody here has heard of changes the key.
 from __future__ import annotations
 
 import hashlib
+import re
 
 import msgspec
 
 INERT = frozenset(("user", "metadata", "store", "safety_identifier", "prompt_cache_key"))
 """Request fields that never change an answer (OpenAI API reference, 2026)."""
+_FRESH = re.compile("no-store|no-cache", re.IGNORECASE)
 
 
 def cache_key(tenant: str | None, fingerprint: bytes, fields: dict[str, bytes], form: str) -> bytes:
@@ -37,6 +39,6 @@ def why_not(temperature: float | None, control: str | None) -> Bypass | None:
     """Whether this request must not be cached, with the reason; None when it may be."""
     if temperature is not None and temperature > 0:
         return Bypass("temperature above 0 asks for a fresh answer")
-    if control is not None and ("no-store" in control or "no-cache" in control):
+    if control is not None and _FRESH.search(control):
         return Bypass("cache-control asks for a fresh answer")
     return None

@@ -41,11 +41,13 @@ class CacheStatistics(msgspec.Struct, frozen=True):
 
 
 class Flight(msgspec.Struct, eq=False):
-    """One identical call under way in this worker. ``lease`` is set while Valkey knows of it."""
+    """One identical call under way in this worker. ``lease`` is set while Valkey may know of it,
+    ``held`` once Valkey has said so."""
 
     key: bytes
     done: asyncio.Future[Answer | None]
     lease: bytes | None = None
+    held: bool = False
 
 
 class ExactCache:
@@ -100,13 +102,13 @@ class ExactCache:
         if not may_keep(answer):
             self.leave(flight)
             return
-        if flight.lease is not None:
+        if flight.lease is not None and flight.held:
             now = time.time()
             kept = msgspec.structs.replace(answer, stored_at=now, content=None)
             value = _ENTRY + _encoder.encode(kept)
             if len(value) <= _LARGEST:
                 self._near.put(flight.key, kept, asyncio.get_running_loop().time(), ttl)
-                self._store.tell(b"SET", flight.key, value, b"PX", int(ttl * 1000))
+                self._store.tell(b"SET", flight.key, value, b"PX", max(1, int(ttl * 1000)))
                 flight.lease = None
         self._land(flight, answer)
 
@@ -117,14 +119,18 @@ class ExactCache:
     async def _ask(self, call: Call, flight: Flight) -> Answer | None:
         lease = _LEASE + call.id.encode()
         patience = call.plan.route.timeouts.total
+        # From here on Valkey may hold the lease, whether its answer comes in time or not.
+        flight.lease = lease
         try:
             found = await self._store.call(
                 b"SET", flight.key, lease, b"NX", b"GET", b"PX", int(patience * 1000) + 1000
             )
             if found is None:
-                flight.lease = lease
-            elif found.startswith(_LEASE):
-                found = await self._wait_elsewhere(flight.key, call.deadline)
+                flight.held = True
+            else:
+                flight.lease = None
+                if found.startswith(_LEASE):
+                    found = await self._wait_elsewhere(flight.key, call.deadline)
         except (ValkeyDown, hiredis.ReplyError):
             call.cache = "down"
             return None
@@ -134,7 +140,8 @@ class ExactCache:
             return None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
-        except msgspec.DecodeError:  # kept by another version of this program
+        except msgspec.DecodeError:  # kept by another version of this program: replace it
+            flight.lease, flight.held = lease, True
             call.cache = "miss"
             self._misses += 1
             return None
@@ -158,10 +165,12 @@ class ExactCache:
         return answer
 
     async def _wait_elsewhere(self, key: bytes, deadline: float) -> bytes | None:
-        """Poll for the answer of another worker's call until it is there, given up, or too late."""
+        """Poll for the answer of another worker's call until it is there or given up, for half of
+        the time that is left at most: that worker may have died, and this one must still call."""
         loop = asyncio.get_running_loop()
         tries = 0
-        while loop.time() < deadline:
+        patience = (loop.time() + deadline) / 2
+        while loop.time() < patience:
             await asyncio.sleep(_POLL[min(tries, len(_POLL) - 1)])
             tries += 1
             found: bytes | None = await self._store.call(b"GET", key)
