@@ -55,6 +55,7 @@ class Gateway:
         self._spawn(self._tend())
 
     async def stop(self) -> None:
+        await asyncio.sleep(0)  # a receipt that is only now being settled must begin to be written
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -13,22 +13,12 @@ from typing import Any
 import jinja2
 import jsonschema_rs
 from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tidegate.base.templates import ENVIRONMENT
 from tidegate.spec.files import Files, Use, uses
 from tidegate.spec.mistakes import Finding, nearest, one_of
 from tidegate.spec.types import Spec
 
-
-@jinja2.pass_context
-def _as_it_is(_: object, value: object) -> object:
-    """A ``finalize`` that needs a context keeps constants of a template from being computed."""
-    return value
-
-
-_JINJA = ImmutableSandboxedEnvironment(
-    undefined=jinja2.StrictUndefined, optimized=False, finalize=_as_it_is
-)
 _OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
@@ -51,12 +41,12 @@ class _Tracker(meta.TrackingCodeGenerator):
     constants, so that a template like ``{{ 9 ** 9 ** 9 }}`` would hold it for ever."""
 
     def __init__(self) -> None:
-        super().__init__(_JINJA)
+        super().__init__(ENVIRONMENT)
         self.optimizer = None
 
     def variables(self, tree: nodes.Template) -> set[str]:
         self.visit(tree)
-        return self.undeclared_identifiers - _JINJA.globals.keys()
+        return self.undeclared_identifiers - ENVIRONMENT.globals.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +77,7 @@ def _read(use: Use, data: bytes) -> _Read | Finding:
     if isinstance(text, Finding):
         return text
     try:
-        tree = _JINJA.parse(text)
+        tree = ENVIRONMENT.parse(text)
         found = _wrong_node(use, tree)
         return found or _Read(text, tree, _Tracker().variables(tree))
     except jinja2.TemplateSyntaxError as error:
@@ -108,8 +98,8 @@ def _wrong_node(use: Use, tree: nodes.Template) -> Finding | None:
             expected="the whole text in this file",
         )
     for kind, what, known in (
-        (nodes.Filter, "filter", _JINJA.filters),
-        (nodes.Test, "test", _JINJA.tests),
+        (nodes.Filter, "filter", ENVIRONMENT.filters),
+        (nodes.Test, "test", ENVIRONMENT.tests),
     ):
         for node in tree.find_all(kind):
             if node.name not in known:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from tidegate.base.templates import fits
 from tidegate.spec.mistakes import Finding, Path, one_of
 from tidegate.spec.model_types import Artifact, Model
 from tidegate.spec.types import Spec
@@ -92,7 +93,7 @@ def inputs(spec: Spec, _: Names) -> Iterator[Finding]:
             if declared.choices and declared.type != "string":
                 message = f"choices are for strings, not for {declared.type}"
                 yield Finding(path=at, message=message, expected="type: string")
-            if "default" in declared.model_fields_set and not _fits(
+            if "default" in declared.model_fields_set and not fits(
                 declared.default, declared.type, declared.choices
             ):
                 yield Finding(
@@ -100,19 +101,3 @@ def inputs(spec: Spec, _: Names) -> Iterator[Finding]:
                     message=f"the default {declared.default!r} is not a valid {key}",
                     expected=one_of(declared.choices) or declared.type,
                 )
-
-
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "list": (list,),
-    "object": (dict,),
-}
-
-
-def _fits(value: object, kind: str, choices: tuple[str, ...]) -> bool:
-    if isinstance(value, bool) and kind != "boolean":
-        return False
-    return isinstance(value, _TYPES[kind]) and (not choices or value in choices)

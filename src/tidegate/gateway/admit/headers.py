@@ -26,8 +26,14 @@ def read_context(request: Request, call: Call) -> None:
 
 
 def parse_traceparent(value: str) -> tuple[str | None, str | None]:
-    """(trace id, span id), or (None, None) when the header is not a valid version-00 one."""
+    """(trace id, span id), or (None, None) when the header is not valid. Of versions to come the
+    part that they share with version 00 is read, as the standard asks."""
     if len(value) < 55 or value[2] != "-" or value[35] != "-" or value[52] != "-":
+        return None, None
+    version = value[:2]
+    if version == "ff" or (len(value) > 55 and (version == "00" or value[55] != "-")):
+        return None, None
+    if not (_HEX.issuperset(version) and _HEX.issuperset(value[53:55])):
         return None, None
     trace, span = value[3:35], value[36:52]
     if not (_HEX.issuperset(trace) and _HEX.issuperset(span)):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -31,6 +32,11 @@ _AFTER_FINISH = 1.0
 _LEFT = Failure("client_gone", "the client left", 499, False)
 
 
+T = TypeVar("T")
+Ask: TypeAlias = Callable[[Call, Target, int], Awaitable[T]]
+"""Ask one target, at perf_counter_ns; raises AttemptFailed."""
+
+
 class AttemptFailed(Exception):
     """One model gave no answer."""
 
@@ -41,32 +47,21 @@ class AttemptFailed(Exception):
 
 async def ask_whole(call: Call, targets: Sequence[Target]) -> Answer:
     """A whole answer from the first model that gives one. Raises RequestError, the first one."""
-    first: tuple[str, Failure] | None = None
-    for target in targets:
-        started = time.perf_counter_ns()
-        try:
-            answer = await _whole(call, target)
-        except AttemptFailed as failed:
-            first = first or (target.model.name, failed.failure)
-            if not _note(call, target, started, failed.failure):
-                break
-        except asyncio.CancelledError:
-            _note(call, target, started, _LEFT)
-            raise
-        else:
-            call.attempts.append(Attempt(model=target.model.name, ms=_ms(started), status=200))
-            return answer
-    assert first is not None
-    raise first[1].error(first[0])
+    return await _first_of(call, targets, _whole)
 
 
 async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
     """A stream past its commit point. Raises RequestError: the first failure."""
+    return await _first_of(call, targets, _stream)
+
+
+async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
+    """What the first target that answers gives; every failed try is put on the receipt."""
     first: tuple[str, Failure] | None = None
     for target in targets:
         started = time.perf_counter_ns()
         try:
-            stream = await _stream(call, target, started)
+            return await ask(call, target, started)
         except AttemptFailed as failed:
             first = first or (target.model.name, failed.failure)
             if not _note(call, target, started, failed.failure):
@@ -74,8 +69,6 @@ async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
         except asyncio.CancelledError:
             _note(call, target, started, _LEFT)
             raise
-        else:
-            return stream
     assert first is not None
     raise first[1].error(first[0])
 
@@ -93,9 +86,9 @@ def _note(call: Call, target: Target, started: int, failure: Failure) -> bool:
     return failure.fall_back and asyncio.get_running_loop().time() < call.deadline
 
 
-async def _whole(call: Call, target: Target) -> Answer:
+async def _whole(call: Call, target: Target, started: int) -> Answer:
     if target.pooled and call.kind == "chat" and not _JOINLESS.intersection(call.upstream):
-        return await _joined(call, target)
+        return await _joined(call, target, started)
     model = target.model
     data = target.request(_encode(call, target, False))
     while True:
@@ -119,6 +112,7 @@ async def _whole(call: Call, target: Target) -> Answer:
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         words = f"the answer is not what it should be: {error}"
         raise AttemptFailed(of_fault(UpstreamFault("upstream_protocol", words))) from None
+    call.attempts.append(Attempt(model=model.name, ms=_ms(started), status=200))
     return Answer(
         body=parsed.body,
         stream=False,
@@ -131,9 +125,9 @@ async def _whole(call: Call, target: Target) -> Answer:
     )
 
 
-async def _joined(call: Call, target: Target) -> Answer:
+async def _joined(call: Call, target: Target, started: int) -> Answer:
     """A whole answer put together from a stream."""
-    stream = await _stream(call, target, time.perf_counter_ns())
+    stream = await _stream(call, target, started)
     try:
         while await stream.next():
             pass
@@ -143,7 +137,7 @@ async def _joined(call: Call, target: Target) -> Answer:
     except BaseException:
         stream.drop()
         raise
-    stream.release()
+    stream.close()
     return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
 
 

@@ -6,39 +6,10 @@ from typing import Any
 
 import jinja2
 import msgspec
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tidegate.base.errors import RequestError
+from tidegate.base.templates import ENVIRONMENT, fits
 from tidegate.release.values import Input, Prompt
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Templates that cannot hold a worker: no powers, and nothing computed while compiling."""
-
-    intercepted_binops = frozenset(("**",))
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        raise jinja2.TemplateRuntimeError(f"the operator {operator} is not for prompts")
-
-
-@jinja2.pass_context
-def _as_it_is(_: object, value: object) -> object:
-    """A ``finalize`` that needs a context keeps constants of a template from being computed."""
-    return value
-
-
-# Prompts are text, not HTML: escaping would change what the model reads.
-_environment = _Sandbox(
-    undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_as_it_is
-)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "list": (list,),
-    "object": (dict,),
-}
 
 
 class Template:
@@ -47,9 +18,9 @@ class Template:
     def __init__(self, prompt: Prompt) -> None:
         self._prompt = prompt
         self._inputs = prompt.inputs
-        self._template = _environment.from_string(prompt.text)
+        self._template = ENVIRONMENT.from_string(prompt.text)
         self._role = prompt.role
-        self._constant = self._encode(prompt.text.rstrip("\n")) if _is_plain(prompt.text) else None
+        self._constant = self._encode(self._template.render()) if _is_plain(prompt.text) else None
 
     def message(self, given: dict[str, Any]) -> bytes:
         """``{"role": .., "content": ..}``. Raises RequestError when an input is wrong."""
@@ -58,7 +29,7 @@ class Template:
             return self._constant
         try:
             # As Template.render does, without copying the globals for each request.
-            context = self._template.new_context({**_environment.globals, **values}, shared=True)
+            context = self._template.new_context({**ENVIRONMENT.globals, **values}, shared=True)
             return self._encode("".join(self._template.root_render_func(context)))
         except jinja2.TemplateError as error:
             raise RequestError(
@@ -108,10 +79,7 @@ def check_inputs(prompt: str, declared: dict[str, Input], given: dict[str, Any])
             values[name] = spec.default
             continue
         value = given[name]
-        good = isinstance(value, _TYPES[spec.type]) and (
-            spec.type == "boolean" or not isinstance(value, bool)
-        )
-        if not good or (spec.choices and value not in spec.choices):
+        if not fits(value, spec.type, spec.choices):
             raise _wrong(prompt, name, "has a wrong value", f"expected {_expected(spec)}")
         values[name] = value
     return values

@@ -71,7 +71,10 @@ class WireUsage(msgspec.Struct):
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
 
-    def value(self) -> Usage:
+    def value(self) -> Usage | None:
+        """None when it holds no number: unknown is not 0."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return None
         cached = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
         thought = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
         return Usage(

@@ -105,7 +105,7 @@ class AnthropicProvider:
         choice = values.pop("tool_choice", None)
         if choice is not None:
             body["tool_choice"] = _tool_choice(choice)
-        if values.get("response_format", {}).get("type") == "text":
+        if (values.get("response_format") or {}).get("type") == "text":
             values.pop("response_format")
         if values.get("n") == 1:
             values.pop("n")
@@ -202,8 +202,11 @@ class AnthropicEvents:
             return b""
         try:
             value = _event.decode(data)
+            return self._take(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamFault("upstream_protocol", f"an event is not JSON: {error}") from None
+
+    def _take(self, value: StreamEvent) -> bytes:
         match value.type:
             case "message_start":
                 return self._start(value)

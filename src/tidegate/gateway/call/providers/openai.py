@@ -83,6 +83,8 @@ class OpenAIEvents:
         self.finish: str | None = None
         self.usage: Usage | None = None
         self.tool_calls = False
+        self._last = self._finished = 0
+        self._reason: str | None = None
 
     def feed(self, event: bytes) -> bytes:
         data = data_of(event)
@@ -101,10 +103,12 @@ class OpenAIEvents:
         if not self._id and chunk.id is not None:
             self._id = chunk.id
         if chunk.usage is not None:
-            self.usage = chunk.usage.value()
+            self.usage = chunk.usage.value() or self.usage
             if not chunk.choices and not self._wants_usage:
                 return b""
         for choice in chunk.choices:
+            if choice.index > self._last:
+                self._last = choice.index
             delta = choice.delta
             if delta is not None:
                 if delta.content or delta.refusal or delta.reasoning_content:
@@ -115,10 +119,18 @@ class OpenAIEvents:
                     self.content = self.tool_calls = True
                     if choice.index == 0:
                         self._collect(delta.tool_calls)
-            if choice.finish_reason is not None:
-                self.content = True
-                self.finish = choice.finish_reason
+            if choice.finish_reason:  # some endpoints send "" for none yet
+                self._end(choice.finish_reason)
         return event
+
+    def _end(self, reason: str) -> None:
+        """The stream has finished when every choice has; one that was cut speaks for all."""
+        self.content = True
+        self._finished += 1
+        if self._reason in (None, "stop"):
+            self._reason = reason
+        if self._finished > self._last:
+            self.finish = self._reason
 
     def _collect(self, deltas: list) -> None:  # type: ignore[type-arg]
         for delta in deltas:

@@ -1,0 +1,47 @@
+"""What a prompt's template may do, and what fits its inputs: one truth for checking and serving.
+
+Jinja2 in its immutable sandbox. Nothing is computed while a template is read, and no powers are
+taken at all, so that no template can hold the process that reads or renders it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+INPUT_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+def fits(value: object, kind: str, choices: tuple[str, ...] = ()) -> bool:
+    """Whether ``value`` is of the input type ``kind`` and, where there are any, a choice."""
+    if isinstance(value, bool) and kind != "boolean":
+        return False
+    return isinstance(value, INPUT_TYPES[kind]) and (not choices or value in choices)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset(("**",))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        raise jinja2.TemplateRuntimeError(f"the operator {operator} is not for prompts")
+
+
+@jinja2.pass_context
+def _as_it_is(_: object, value: object) -> object:
+    """A ``finalize`` that needs a context keeps constants of a template from being computed."""
+    return value
+
+
+# Prompts are text, not HTML: escaping would change what the model reads.
+ENVIRONMENT = _Sandbox(
+    undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_as_it_is
+)
