@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15})\s*([KMG]?i?B|)", re.ASCII)
+_READABLE = ((0.9995e-3, "us"), (0.9995, "ms"), (120, "s"), (7200, "m"), (172800, "h"))
+_READABLE += ((math.inf, "d"),)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
 
 
@@ -16,22 +19,20 @@ def parse_duration(text: str) -> float:
     parts = list(_DURATION.finditer(text.strip()))
     if not parts or "".join(p.group(0) for p in parts) != text.strip():
         raise ValueError(f"{text!r} is not a duration; write 800ms, 5s, 10m, 1h or 30d")
-    return sum(float(p.group(1)) * _UNITS[p.group(2)] for p in parts)
+    seconds = sum(float(p.group(1)) * _UNITS[p.group(2)] for p in parts)
+    if seconds == math.inf:
+        raise ValueError(f"{text[:40]!r} is longer than any time; write 800ms, 5s, 10m, 1h or 30d")
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
     """The shortest readable form with three significant digits: ``812ms``, ``3.41s``."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.3g}us"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g}ms"
-    if seconds < 120:
-        return f"{seconds:.3g}s"
-    if seconds < 7200:
-        return f"{seconds / 60:.3g}m"
-    if seconds < 172800:
-        return f"{seconds / 3600:.3g}h"
-    return f"{seconds / 86400:.3g}d"
+    for limit, unit in _READABLE:
+        if seconds < limit:
+            break
+    value = seconds / _UNITS[unit]
+    # What rounds to 1000 or lies below 0.001 would come out as 1e+03 or 1e-04.
+    return f"{value:.0f}{unit}" if value >= 999.5 or value < 1e-3 else f"{value:.3g}{unit}"
 
 
 def parse_share(text: str | float) -> float:
