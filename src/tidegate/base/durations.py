@@ -9,8 +9,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15})\s*([KMG]?i?B|)", re.ASCII)
-_READABLE = ((0.9995e-3, "us"), (0.9995, "ms"), (120, "s"), (7200, "m"), (172800, "h"))
-_READABLE += ((math.inf, "d"),)
+_READABLE = ((0.9995e-3, "us"), (0.9995, "ms"), (120.0, "s"), (7200.0, "m"), (172800.0, "h"))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
 
 
@@ -27,9 +26,7 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """The shortest readable form with three significant digits: ``812ms``, ``3.41s``."""
-    for limit, unit in _READABLE:
-        if seconds < limit:
-            break
+    unit = next((unit for limit, unit in _READABLE if seconds < limit), "d")
     value = seconds / _UNITS[unit]
     # What rounds to 1000 or lies below 0.001 would come out as 1e+03 or 1e-04.
     return f"{value:.0f}{unit}" if value >= 999.5 or value < 1e-3 else f"{value:.3g}{unit}"
