@@ -1,0 +1,206 @@
+"""Chunks pass as they came; what they say is read whatever pieces they come in."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidegate.base.money import Usage
+from tidegate.gateway.call.providers.openai import OpenAIEvents, OpenAIProvider
+from tidegate.gateway.wire.sse import EventSplitter
+from tidegate.gateway.wire.upstream import UpstreamFault
+
+PROVIDER = OpenAIProvider()
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 3}}
+
+
+def event(*choices: dict[str, object], **more: object) -> bytes:
+    return b"data: " + msgspec.json.encode({"id": "c1", "choices": choices, **more}) + b"\n\n"
+
+
+def piece(text: str, index: int = 0) -> dict[str, object]:
+    return {"index": index, "delta": {"content": text}, "finish_reason": None}
+
+
+def end(reason: str | None, index: int = 0) -> dict[str, object]:
+    return {"index": index, "delta": {}, "finish_reason": reason}
+
+
+STREAM = [
+    event({"index": 0, "delta": {"role": "assistant", "content": ""}}),
+    b": heartbeat\n\n",
+    event(piece("Hé")),
+    event(piece("llo 😀")),
+    event(end("stop")),
+    event(usage=USAGE),
+    b"data: [DONE]\n\n",
+]
+
+
+def read(stream: list[bytes], *, usage: bool = False) -> tuple[OpenAIEvents, bytes]:
+    reader = PROVIDER.events("m", usage)
+    return reader, b"".join(reader.feed(one) for one in stream)
+
+
+def test_a_stream_is_read_and_passed_on_as_it_came() -> None:
+    reader, out = read(STREAM)
+    assert out == b"".join(STREAM[:5]), "usage was not asked for; [DONE] is the gateway's to say"
+    assert (reader.text(), reader.finish, reader.done) == ("Héllo 😀", "stop", True)
+    assert reader.usage == Usage(prompt=5, completion=2, cached=3)
+    assert not reader.tool_calls
+    assert read(STREAM, usage=True)[1] == b"".join(STREAM[:6])
+    kept = msgspec.json.decode(reader.assembled())
+    assert kept["choices"][0]["message"] == {"role": "assistant", "content": "Héllo 😀"}
+    assert kept["usage"]["prompt_tokens"] == 5
+
+
+@given(st.lists(st.integers(0, 1000), max_size=10), st.booleans())
+def test_any_cutting_reads_the_same(places: list[int], crlf: bool) -> None:
+    data = b"".join(STREAM)
+    if crlf:
+        data = data.replace(b"\n", b"\r\n")
+    borders = [0, *sorted(place % len(data) for place in places), len(data)]
+    splitter, reader = EventSplitter(), PROVIDER.events("m", True)
+    for a, b in zip(borders, borders[1:], strict=False):
+        for one in splitter.feed(data[a:b]):
+            reader.feed(one)
+    assert (reader.text(), reader.finish, reader.done) == ("Héllo 😀", "stop", True)
+    assert reader.usage == Usage(prompt=5, completion=2, cached=3)
+
+
+def test_content_begins_with_content() -> None:
+    reader, _ = read(STREAM[:2])
+    assert not reader.content
+    reader.feed(STREAM[2])
+    assert reader.content
+
+
+@pytest.mark.parametrize(
+    "delta", [{"refusal": "no"}, {"reasoning_content": "hm"}, {"tool_calls": [{"index": 0}]}]
+)
+def test_other_kinds_of_content(delta: dict[str, object]) -> None:
+    reader, _ = read([event({"index": 0, "delta": delta})])
+    assert reader.content
+
+
+def test_tool_calls_are_put_together() -> None:
+    parts = [
+        {"index": 0, "id": "a", "function": {"name": "find", "arguments": ""}},
+        {"index": 0, "function": {"arguments": '{"q":'}},
+        {"index": 1, "id": "b", "function": {"name": "add", "arguments": "{}"}},
+        {"index": 0, "function": {"arguments": "1}"}},
+    ]
+    reader, _ = read([event({"index": 0, "delta": {"tool_calls": [part]}}) for part in parts])
+    assert reader.tool_calls
+    message = msgspec.json.decode(reader.assembled())["choices"][0]["message"]
+    assert message["content"] is None
+    assert [(c["id"], c["function"]) for c in message["tool_calls"]] == [
+        ("a", {"name": "find", "arguments": '{"q":1}'}),
+        ("b", {"name": "add", "arguments": "{}"}),
+    ]
+
+
+def test_usage_on_a_chunk_with_choices_is_read_and_the_chunk_passes() -> None:
+    last = event(end("stop"), usage=USAGE)
+    reader, out = read([event(piece("x")), last])
+    assert out.endswith(last)
+    assert reader.usage == Usage(prompt=5, completion=2, cached=3)
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, {"total_tokens": 3}])
+def test_usage_without_numbers_is_unknown_and_not_zero(usage: dict[str, object] | None) -> None:
+    assert read([event(end("stop"), usage=USAGE), event(usage=usage)])[0].usage is not None
+    assert read([event(end("stop"), usage=usage)])[0].usage is None
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage}
+    assert PROVIDER.parse_chat(msgspec.json.encode(body), "m").usage is None
+
+
+def test_an_empty_finish_reason_is_none_yet() -> None:
+    reader, _ = read([event({**piece("x"), "finish_reason": ""})])
+    assert reader.finish is None, "a stream cut here must not look finished"
+
+
+@pytest.mark.parametrize(
+    ("ends", "finish"),
+    [
+        ([("stop", 0)], None),
+        ([("stop", 0), ("stop", 1)], "stop"),
+        ([("stop", 1), ("length", 0)], "length"),
+        ([("length", 1), ("stop", 0)], "length"),
+    ],
+)
+def test_a_stream_of_two_choices_ends_with_both(
+    ends: list[tuple[str, int]], finish: str | None
+) -> None:
+    both = [event(piece("a", 0)), event(piece("b", 1))]
+    reader, _ = read(both + [event(end(reason, index)) for reason, index in ends])
+    assert reader.finish == finish
+    assert reader.text() == "a"
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (b"data: {not json\n\n", "upstream_protocol"),
+        (b"data: \xff\n\n", "upstream_protocol"),
+        (b'data: "text"\n\n', "upstream_protocol"),
+        (b'data: {"choices": "x"}\n\n', "upstream_protocol"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "upstream_protocol"),
+        (b'data: {"error": {"message": "overloaded", "code": 500}}\n\n', "upstream_cut"),
+        (b'data: {"error": "overloaded"}\n\n', "upstream_cut"),
+    ],
+)
+def test_a_bad_event_is_a_fault(bad: bytes, code: str) -> None:
+    with pytest.raises(UpstreamFault) as caught:
+        read([STREAM[2], bad])
+    assert caught.value.code == code
+
+
+@given(st.binary(max_size=60))
+def test_any_event_is_read_or_is_a_fault(data: bytes) -> None:
+    reader = PROVIDER.events("m", False)
+    try:
+        out = reader.feed(b"data: " + data + b"\n\n")
+    except UpstreamFault:
+        return
+    assert out in (b"", b"data: " + data + b"\n\n")
+
+
+@given(st.dictionaries(st.text(max_size=6), st.integers(), max_size=5), st.booleans())
+def test_the_request_keeps_every_field(fields: dict[str, int], stream: bool) -> None:
+    fields = {n: v for n, v in fields.items() if n not in ("model", "stream", "stream_options")}
+    raw = {name: msgspec.json.encode(value) for name, value in fields.items()}
+    sent = msgspec.json.decode(PROVIDER.encode_chat('m"1', raw, stream).body)
+    more = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    assert sent == {"model": 'm"1', **fields, **more}
+
+
+def test_a_whole_answer_is_read_and_its_bytes_are_kept() -> None:
+    body = b'{ "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "later": 1 }'
+    parsed = PROVIDER.parse_chat(body, "m")
+    assert parsed.body is body
+    assert (parsed.content, parsed.finish, parsed.complete) == ("x", "stop", True)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"choices": []}', b"[]", b"\xff", b"<html>"])
+def test_what_is_no_answer_is_refused(body: bytes) -> None:
+    with pytest.raises((ValueError, msgspec.DecodeError)):
+        PROVIDER.parse_chat(body, "m")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": {"message": "m", "code": "c", "type": "t"}}', ("c", "m")),
+        (b'{"error": {"message": "m", "code": 429, "type": "t"}}', ("t", "m")),
+        (b'{"error": "plain"}', (None, "plain")),
+        (b'{"detail": "x"}', (None, None)),
+        (b"<html>", (None, None)),
+        (b"", (None, None)),
+        (b"\xff", (None, None)),
+    ],
+)
+def test_the_reason_of_a_refusal(body: bytes, said: tuple[str | None, str | None]) -> None:
+    assert PROVIDER.reason(body) == said
