@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 INPUT_TYPES: dict[str, tuple[type, ...]] = {
@@ -45,3 +46,25 @@ def _as_it_is(_: object, value: object) -> object:
 ENVIRONMENT = _Sandbox(
     undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_as_it_is
 )
+
+
+def plain_parts(text: str) -> tuple[tuple[str, str], ...] | None:
+    """A template that only puts values between words, as ``(words, name)`` pairs; else None.
+
+    The name of the last pair is empty. Most prompts are of this kind, and joining their parts gives
+    what rendering gives, without entering Jinja on every request.
+    """
+    parts: list[tuple[str, str]] = []
+    words = ""
+    for node in ENVIRONMENT.parse(text).body:
+        if not isinstance(node, nodes.Output):
+            return None
+        for piece in node.nodes:
+            if isinstance(piece, nodes.TemplateData):
+                words += piece.data
+            elif isinstance(piece, nodes.Name):
+                parts.append((words, piece.name))
+                words = ""
+            else:
+                return None
+    return (*parts, (words, ""))

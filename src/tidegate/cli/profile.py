@@ -28,8 +28,8 @@ Examples:
   tidegate profile --window 24h --journey get-plan
   tidegate profile --live
 A stage's times are its own, without the app stages inside it. The gateway's stages stand under the
-app stage that sent the requests and are part of its times. Quantiles are within 1%. Works whether the app runs or
-not. Exit codes: 0 shown, 1 nothing to show, 2 usage."""
+app stage that sent the requests and are part of its times. Quantiles are within 1%. Works whether
+the app runs or not. Exit codes: 0 shown, 1 nothing to show, 2 usage."""
 )
 @click.argument("app", default=".", metavar="[APP]")
 @click.option("--window", default="15m", show_default=True, help="How far back: 15m, 24h, 7d.")

@@ -8,7 +8,7 @@ import jinja2
 import msgspec
 
 from tidegate.base.errors import RequestError
-from tidegate.base.templates import ENVIRONMENT, fits
+from tidegate.base.templates import ENVIRONMENT, fits, plain_parts
 from tidegate.release.values import Input, Prompt
 
 
@@ -20,13 +20,15 @@ class Template:
         self._inputs = prompt.inputs
         self._template = ENVIRONMENT.from_string(prompt.text)
         self._role = prompt.role
-        self._constant = self._encode(self._template.render()) if _is_plain(prompt.text) else None
+        parts = plain_parts(prompt.text)
+        declared = parts is not None and all(name in prompt.inputs for _, name in parts[:-1])
+        self._parts = parts if declared else None
 
     def message(self, given: dict[str, Any]) -> bytes:
         """``{"role": .., "content": ..}``. Raises RequestError when an input is wrong."""
         values = check_inputs(self._prompt.name, self._inputs, given)
-        if self._constant is not None:
-            return self._constant
+        if self._parts is not None:
+            return self._encode(_join(self._parts, values))
         try:
             # As Template.render does, without copying the globals for each request.
             context = self._template.new_context({**ENVIRONMENT.globals, **values}, shared=True)
@@ -52,8 +54,13 @@ class Template:
         return msgspec.json.encode({"role": self._role, "content": content})
 
 
-def _is_plain(text: str) -> bool:
-    return "{{" not in text and "{%" not in text and "{#" not in text
+def _join(parts: tuple[tuple[str, str], ...], values: dict[str, Any]) -> str:
+    out: list[str] = []
+    for words, name in parts[:-1]:
+        value = values[name]
+        out += (words, value if isinstance(value, str) else str(value))
+    out.append(parts[-1][0])
+    return "".join(out)
 
 
 def compile_template(prompt: Prompt) -> Template:
