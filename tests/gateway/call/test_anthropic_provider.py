@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -36,8 +38,8 @@ STREAM = [
     event("content_block_stop", index=0),
     event("content_block_start", index=1, content_block={
         "type": "tool_use", "id": "t1", "name": "find", "input": {}}),
-    event("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": '{"q"'}),
-    event("content_block_delta", index=1, delta={"type": "input_json_delta", "partial_json": ":1}"}),
+    event("content_block_delta", index=1, delta={"partial_json": '{"q"'}),
+    event("content_block_delta", index=1, delta={"partial_json": ":1}"}),
     event("content_block_stop", index=1),
     event("message_delta", delta={"stop_reason": "tool_use"}, usage={"output_tokens": 9}),
     event("message_stop"),
@@ -71,7 +73,7 @@ def test_any_cutting_reads_the_same(places: list[int]) -> None:
     data = b"".join(STREAM)
     borders = [0, *sorted(place % len(data) for place in places), len(data)]
     splitter, reader = EventSplitter(), PROVIDER.events("m", True)
-    for a, b in zip(borders, borders[1:], strict=False):
+    for a, b in itertools.pairwise(borders):
         for one in splitter.feed(data[a:b]):
             reader.feed(one)
     whole, _ = read(STREAM)
@@ -145,7 +147,7 @@ def test_messages_are_translated() -> None:
 )
 def test_no_text_is_lost_and_roles_alternate(messages: list[dict[str, str]]) -> None:
     _, out = split_messages(messages)
-    assert all(a["role"] != b["role"] for a, b in zip(out, out[1:], strict=False))
+    assert all(a["role"] != b["role"] for a, b in itertools.pairwise(out))
     said = [(m["role"], block["text"]) for m in out for block in m["content"]]
     assert said == [(m["role"], m["content"]) for m in messages]
 
@@ -218,7 +220,8 @@ def test_a_whole_answer_becomes_a_chat_completion() -> None:
 @pytest.mark.parametrize(
     ("reason", "finish", "complete"),
     [("end_turn", "stop", True), ("max_tokens", "length", False), ("stop_sequence", "stop", True),
-     ("refusal", "content_filter", False), ("pause_turn", "pause_turn", False), (None, None, False)],
+     ("refusal", "content_filter", False), ("pause_turn", "pause_turn", False),
+     (None, None, False)],
 )  # fmt: skip
 def test_finish_reasons(reason: str | None, finish: str | None, complete: bool) -> None:
     body = msgspec.json.encode({"id": "m", "content": [], "stop_reason": reason})

@@ -1,0 +1,97 @@
+"""The fields that every provider gets: messages, tools, schema, caps."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.loops import run
+from tidegate.base.errors import RequestError
+from tidegate.gateway.plan import Plan
+from tidegate.gateway.render import render
+from tidegate.gateway.values import Call
+
+# The vocabulary's package reads its data in a way that newer Pythons advise against.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Use files:DeprecationWarning")
+PLANS = plans_of()
+INPUTS = {"inputs": {"goal": "run"}}
+
+
+def rendered(plan: Plan, **body: object) -> Call:
+    async def main() -> Call:
+        call = chat_call(plan, **body)
+        await render(call)
+        return call
+
+    return run(main())
+
+
+def fields(plan: Plan, **body: object) -> dict[str, object]:
+    return {n: msgspec.json.decode(v) for n, v in rendered(plan, **body).upstream.items()}
+
+
+def test_what_nobody_knows_passes_through_and_what_is_ours_does_not() -> None:
+    found = fields(PLANS["plain"], later={"a": [1]}, seed=7, stream=True, stream_options={})
+    assert found == {
+        "messages": [{"role": "user", "content": "hi"}], "later": {"a": [1]}, "seed": 7,
+    }  # fmt: skip
+
+
+def test_stream_and_usage_are_noted() -> None:
+    call = rendered(PLANS["plain"], stream=True, stream_options={"include_usage": True})
+    assert (call.stream, call.wants_usage) == (True, True)
+    call = rendered(PLANS["plain"])
+    assert (call.stream, call.wants_usage) == (False, False)
+
+
+@pytest.mark.parametrize("given", [[], [{"role": "user", "content": "more"}]])
+def test_the_prompt_comes_first(given: list[object]) -> None:
+    found = fields(PLANS["plan"], messages=given, tidegate=INPUTS)
+    first = {"role": "user", "content": "Make a plan for run at level beginner."}
+    assert found["messages"] == [first, *given]
+
+
+@pytest.mark.parametrize(
+    ("plan", "body", "code"),
+    [
+        ("plain", {"messages": []}, "messages_missing"),
+        ("plain", {"tidegate": INPUTS}, "input_invalid"),
+        ("plan", {}, "input_missing"),
+        ("capped", {"messages": [{"role": "user", "content": "word " * 80}]}, "prompt_too_long"),
+        ("capped", {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "word " * 80}]}]}, "prompt_too_long"),
+    ],
+)  # fmt: skip
+def test_refusals(plan: str, body: dict[str, object], code: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        rendered(PLANS[plan], **body)
+    assert (caught.value.status, caught.value.code) == (400, code)
+
+
+def test_a_prompt_within_its_cap_passes() -> None:
+    assert rendered(PLANS["capped"], messages=[{"role": "user", "content": "word " * 30}])
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({}, {"max_tokens": 16}),
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_tokens": 500}, {"max_tokens": 16}),
+        ({"max_completion_tokens": 500}, {"max_completion_tokens": 16}),
+        ({"max_completion_tokens": None}, {"max_tokens": 16}),
+        ({"max_tokens": 500, "max_completion_tokens": 5},
+         {"max_tokens": 16, "max_completion_tokens": 5}),
+    ],
+)  # fmt: skip
+def test_the_output_is_capped(asked: dict[str, object], sent: dict[str, object]) -> None:
+    found = fields(PLANS["capped"], **asked)
+    del found["messages"]
+    assert found == sent
+
+
+def test_a_schema_is_asked_for_unless_the_client_says_otherwise() -> None:
+    assert fields(PLANS["shaped"])["response_format"]["type"] == "json_schema"  # type: ignore[index]
+    own = {"type": "json_object"}
+    assert fields(PLANS["shaped"], response_format=own)["response_format"] == own
