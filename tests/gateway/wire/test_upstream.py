@@ -356,6 +356,29 @@ def test_the_first_token_clock_before_headers() -> None:
     assert stream_fault(silent, quiet=0.1) == "upstream_first_token_timeout"
 
 
+def test_pings_do_not_stop_the_first_token_clock() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(STREAM)
+        while True:
+            writer.write(b"8\r\n: ping\n\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.03)
+
+    async def main() -> str:
+        async with raw_server(talk) as server:
+            connection = await begin(pool_to(server.port), quiet=0.2)
+            try:
+                with pytest.raises(UpstreamFault) as caught:
+                    while True:
+                        await soon(connection.read())
+                return caught.value.code
+            finally:
+                connection.finish()
+
+    assert run(main()) == "upstream_first_token_timeout"
+
+
 def test_the_idle_clock_between_tokens() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -437,6 +460,23 @@ def test_a_slow_consumer_pauses_the_upstream_and_is_not_taken_for_silence() -> N
             assert got == size
             connection.finish()
             assert pool.statistics() == PoolStatistics(0, 1)
+            pool.close()
+
+    run(main())
+
+
+def test_a_connection_that_holds_its_reading_back_is_not_kept() -> None:
+    size = upstream._READ_AHEAD + 1  # the last byte is the one too many
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size
+
+    async def main() -> None:
+        async with raw_server(answering(answer, OK)) as server:
+            pool = pool_to(server.port)
+            connection = await begin(pool, quiet=5)
+            await until(lambda: connection._complete)
+            connection.finish()  # as when the client has left
+            assert pool.statistics() == PoolStatistics(0, 0)
+            assert (await ask(pool, 1.0)).status == 200
             pool.close()
 
     run(main())

@@ -212,6 +212,7 @@ class Connection(asyncio.Protocol):
         self._limit = 0.0
         self._limit_code = ""
         self._heard = 0.0
+        self._content = False
 
     # -- the exchange ---------------------------------------------------------------------------
 
@@ -244,6 +245,7 @@ class Connection(asyncio.Protocol):
     def first_token_seen(self, idle: float) -> None:
         """The first content is there: from now on silence is measured against ``idle`` seconds."""
         self._limit, self._limit_code = idle, "upstream_idle_timeout"
+        self._content = True
         self._heard = self._loop.time()
         if self._quiet is not None:
             self._quiet.cancel()
@@ -293,7 +295,8 @@ class Connection(asyncio.Protocol):
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
-        if self._complete and self._persistent and self._transport is not None:
+        # One that still holds back its reading would never hear the next answer.
+        if self._complete and self._persistent and not self._paused and self._transport is not None:
             self._clean = True
         self.finished = self._loop.time()
         self._pool.give_back(self)
@@ -309,7 +312,8 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._received += len(data)
-        self._heard = self._loop.time() if self._streamed else 0.0
+        if self._content:  # pings before it do not stop the clock of the first token
+            self._heard = self._loop.time()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
