@@ -29,6 +29,8 @@ _JOINLESS = frozenset(("n", "logprobs", "top_logprobs"))
 """Parameters whose answers a stream cannot be put together into."""
 _AFTER_FINISH = 1.0
 """Seconds to wait for usage and [DONE] once the model has finished."""
+_STALE_MS = 1000.0
+"""A kept connection that had been closed breaks within this time of being used."""
 _LEFT = Failure("client_gone", "the client left", 499, False)
 
 
@@ -56,21 +58,25 @@ async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
 
 
 async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
-    """What the first target that answers gives; every failed try is put on the receipt."""
-    first: tuple[str, Failure] | None = None
+    """What the first target that answers gives; every failed try is put on the receipt.
+
+    A target whose provider has no counterpart of the request is passed over: nothing was sent."""
+    first: RequestError | None = None
     for target in targets:
         started = time.perf_counter_ns()
         try:
             return await ask(call, target, started)
         except AttemptFailed as failed:
-            first = first or (target.model.name, failed.failure)
+            first = first or failed.failure.error(target.model.name)
             if not _note(call, target, started, failed.failure):
                 break
+        except RequestError as unfit:
+            first = first or unfit
         except asyncio.CancelledError:
             _note(call, target, started, _LEFT)
             raise
     assert first is not None
-    raise first[1].error(first[0])
+    raise first
 
 
 def _note(call: Call, target: Target, started: int, failure: Failure) -> bool:
@@ -98,7 +104,7 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
             reply = await connection.whole()
             break
         except UpstreamFault as fault:
-            if not _stale(connection, fault):
+            if not _stale(connection, fault, started):
                 raise AttemptFailed(of_fault(fault)) from None
         finally:
             connection.finish()
@@ -177,7 +183,7 @@ async def _stream(call: Call, target: Target, started: int) -> Stream:
             return stream
         except UpstreamFault as fault:
             connection.finish()
-            if not _stale(connection, fault):
+            if not _stale(connection, fault, started):
                 raise AttemptFailed(of_fault(fault)) from None
         except BaseException:
             connection.finish()
@@ -195,10 +201,12 @@ async def _connect(call: Call, target: Target) -> Connection:
         raise AttemptFailed(of_fault(fault)) from None
 
 
-def _stale(connection: Connection, fault: UpstreamFault) -> bool:
+def _stale(connection: Connection, fault: UpstreamFault, started: int) -> bool:
     """A kept connection that the upstream had closed meanwhile: nothing was answered, so the
-    request is sent again on another one. A fresh connection never counts as stale, so this ends."""
-    return fault.code == "upstream_cut" and connection.was_reused and connection.untouched
+    request is sent again on another one. A fresh connection never counts as stale, so this ends.
+    One that breaks later broke at work, which may be billed: that is a failed try."""
+    kept = fault.code == "upstream_cut" and connection.was_reused and connection.untouched
+    return kept and _ms(started) < _STALE_MS
 
 
 def _refusal(target: Target, reply: Reply) -> Failure:

@@ -1,0 +1,110 @@
+"""Who is asked next, and what the caller is told when nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.loops import run
+from tests.gateway.releases import sample_release
+from tests.gateway.wire.raw import answering, raw_server, read_request
+from tidegate.base.errors import RequestError
+from tidegate.gateway.call import Target, ask_whole, make_target
+from tidegate.gateway.call import run as call_run
+from tidegate.gateway.render import render
+from tidegate.gateway.values import Call
+
+BODY = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
+BUSY = b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n"
+MODELS = sample_release("http://127.0.0.1:9/v1").models
+PLAIN = plans_of()["plain"]
+
+
+def small(port: int) -> Target:
+    return make_target(MODELS["small"], f"http://127.0.0.1:{port}/v1", None)
+
+
+def claude(port: int) -> Target:
+    return make_target(MODELS["claude"], f"http://127.0.0.1:{port}/v1", None)
+
+
+async def asked(targets: list[Target], **body: object) -> tuple[Call, bytes | RequestError]:
+    """The call, and its answer or the error; no connection is left."""
+    call = chat_call(PLAIN, **body)
+    await render(call)
+    try:
+        return call, (await ask_whole(call, targets)).body
+    except RequestError as error:
+        return call, error
+    finally:
+        assert [target.pool.statistics().busy for target in targets] == [0] * len(targets)
+
+
+def over(
+    answers: tuple[bytes, ...], work: Callable[[int], Awaitable[tuple[Call, bytes | RequestError]]]
+) -> tuple[Call, bytes | RequestError]:
+    async def main() -> tuple[Call, bytes | RequestError]:
+        async with raw_server(answering(*answers)) as server:
+            return await work(server.port)
+
+    return run(main())
+
+
+def test_a_model_that_cannot_be_asked_this_is_passed_over() -> None:
+    call, found = over((OK,), lambda port: asked([claude(port), small(port)], logprobs=True))
+    assert found == BODY
+    assert [attempt.model for attempt in call.attempts] == ["small"]
+
+
+def test_the_first_error_is_told_not_that_of_a_fallback_which_cannot_be_asked() -> None:
+    call, found = over((BUSY,), lambda port: asked([small(port), claude(port)], logprobs=True))
+    assert isinstance(found, RequestError)
+    assert (found.status, found.code) == (502, "upstream_error")
+    assert [attempt.model for attempt in call.attempts] == ["small"]
+
+
+def test_when_no_model_can_be_asked_the_caller_is_told_why() -> None:
+    call, found = over((OK,), lambda port: asked([claude(port), claude(port)], logprobs=True))
+    assert isinstance(found, RequestError)
+    assert (found.status, found.code, found.param) == (400, "parameter_unsupported", "logprobs")
+    assert not call.attempts
+
+
+@pytest.mark.parametrize(("works", "tries"), [(0.0, 3), (0.1, 2)])
+def test_a_request_is_sent_again_only_when_its_connection_had_been_closed(
+    monkeypatch: pytest.MonkeyPatch, works: float, tries: int
+) -> None:
+    """The upstream answers once on each connection, and breaks the second request on it: at once,
+    or after having worked on it."""
+    monkeypatch.setattr(call_run, "_STALE_MS", 50.0)
+    requests = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await read_request(reader)
+        requests += 1
+        writer.write(OK)
+        await read_request(reader)
+        requests += 1
+        await asyncio.sleep(works)
+
+    async def main() -> bytes | RequestError:
+        async with raw_server(talk) as server:
+            target = small(server.port)
+            try:
+                await asked([target])
+                return (await asked([target]))[1]
+            finally:
+                target.pool.close()
+
+    found = run(main())
+    assert requests == tries
+    if tries == 3:
+        assert found == BODY
+    else:
+        assert isinstance(found, RequestError)
+        assert found.code == "upstream_cut"
