@@ -83,6 +83,8 @@ def test_a_prompt_within_its_cap_passes() -> None:
         ({"max_completion_tokens": None}, {"max_tokens": 16}),
         ({"max_tokens": 500, "max_completion_tokens": 5},
          {"max_tokens": 16, "max_completion_tokens": 5}),
+        ({"max_tokens": -1}, {"max_tokens": 16}),
+        ({"n_predict": 500}, {"max_tokens": 16}),
     ],
 )  # fmt: skip
 def test_the_output_is_capped(asked: dict[str, object], sent: dict[str, object]) -> None:

@@ -64,6 +64,7 @@ def clamp_output(fields: dict[str, bytes], head: ChatHead, cap: int | None) -> N
     """Hold the output length to the route's cap; the name of the client's field is kept."""
     if cap is None:
         return
+    fields.pop("n_predict", None)  # llama.cpp's own name, which there wins over the API's
     asked = {
         name: value
         for name, value in (
@@ -72,8 +73,8 @@ def clamp_output(fields: dict[str, bytes], head: ChatHead, cap: int | None) -> N
         )
         if value is not None
     }
-    for name, value in asked.items():
-        fields[name] = str(min(value, cap)).encode()
+    for name, value in asked.items():  # to some engines, less than 0 means without end
+        fields[name] = str(min(value, cap) if value >= 0 else cap).encode()
     if not asked:
         fields.pop("max_completion_tokens", None)
         fields["max_tokens"] = str(cap).encode()
