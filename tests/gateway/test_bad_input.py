@@ -116,13 +116,14 @@ def test_keys(gateway: GatewayProcess) -> None:
 def test_places_and_methods(gateway: GatewayProcess) -> None:
     with gateway.client() as client:
         assert client.get("/v1/nothing").json()["error"]["code"] == "path_unknown"
+        assert client.get("/v1/modelsplain").json()["error"]["code"] == "path_unknown"
         assert client.get(CHAT).json()["error"]["code"] == "method_not_allowed"
         assert client.get("/health").json() == {"status": "ok"}
         assert client.get("/ready").json()["release"] == gateway.digest
         gzipped = client.post(CHAT, content=b"x", headers={"content-encoding": "gzip"})
         assert gzipped.json()["error"]["code"] == "encoding_unsupported"
-    codes = [receipt.code for receipt in gateway.receipts(3)]
-    assert codes == ["path_unknown", "method_not_allowed", "encoding_unsupported"]
+    codes = [receipt.code for receipt in gateway.receipts(4)]
+    assert codes == ["path_unknown"] * 2 + ["method_not_allowed", "encoding_unsupported"]
 
 
 def test_a_body_without_a_length_is_bounded_too(gateway: GatewayProcess) -> None:

@@ -198,7 +198,10 @@ def test_an_answer_that_breaks_its_schema_is_no_answer(
     streamed = post(gateway, "shaped", stream=True)
     assert json.loads(events(streamed)[-1])["error"]["code"] == "output_invalid"
     assert upstream.requests[0].json["response_format"]["type"] == "json_schema"
-    assert [r.code for r in gateway.receipts(2)] == ["output_invalid"] * 2
+    receipts = gateway.receipts(2)
+    assert [r.code for r in receipts] == ["output_invalid"] * 2
+    for receipt in receipts:  # the model's time stays the model's
+        assert receipt.stages["call"] > receipt.stages["guard"]
 
 
 def test_caps_hold_the_output(gateway: GatewayProcess, upstream: ModelServer) -> None:

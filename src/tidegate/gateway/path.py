@@ -131,7 +131,7 @@ async def _relay(
 async def _break_off(
     door: Door, call: Call, stream: Stream, error: RequestError, outcome: str, out: Response
 ) -> None:
-    call.leave("call", perf_counter_ns())
+    call.leave("guard" if "call" in call.stages else "call", perf_counter_ns())
     call.answer_content = stream.reader.assembled()
     call.status, call.code = 200, error.code
     call.outcome = "upstream_cut" if outcome == "upstream_cut" else "failed"

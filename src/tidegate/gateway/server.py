@@ -136,7 +136,7 @@ class Gateway:
         else:
             call = Call(new_id(), time.time(), perf_counter_ns())
             try:
-                if not path.startswith("/v1/models") or not reading:
+                if not (path + "/").startswith("/v1/models/") or not reading:
                     raise _no_such_place(path, request.method)
                 if self._door.keys_required:
                     self._door.find_key(bearer(request.header(b"authorization")), call.at)

@@ -365,16 +365,19 @@ def test_pings_do_not_stop_the_first_token_clock() -> None:
             await writer.drain()
             await asyncio.sleep(0.03)
 
+    async def listen(connection: Connection) -> None:
+        try:
+            while await soon(connection.read()):
+                pass
+        finally:
+            connection.finish()
+
     async def main() -> str:
         async with raw_server(talk) as server:
             connection = await begin(pool_to(server.port), quiet=0.2)
-            try:
-                with pytest.raises(UpstreamFault) as caught:
-                    while True:
-                        await soon(connection.read())
-                return caught.value.code
-            finally:
-                connection.finish()
+            with pytest.raises(UpstreamFault) as caught:
+                await listen(connection)
+            return caught.value.code
 
     assert run(main()) == "upstream_first_token_timeout"
 
