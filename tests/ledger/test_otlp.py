@@ -8,6 +8,7 @@ import json
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -16,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from tidegate.base.errors import RequestError
 from tidegate.ledger import otlp
 from tidegate.ledger.otlp import JSON, PROTOBUF, decode
+from tidegate.ledger.spans import SpanBatch
 
 TRACE, SPAN, PARENT = bytes(range(1, 17)), bytes(range(1, 9)), bytes(range(11, 19))
 
@@ -106,6 +108,17 @@ def test_a_span_that_cannot_be_placed_is_left_out_and_counted(fields: dict[str, 
 def test_a_span_that_ends_before_it_starts_has_no_length() -> None:
     (span,) = decode(make_request(end_time_unix_nano=5).SerializeToString(), PROTOBUF).spans
     assert span.end_ns == span.start_ns
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_every_span_survives_the_spool(value: float) -> None:
+    request = make_request()
+    span = request.resource_spans[0].scope_spans[0].spans[0]
+    span.attributes.add(key="tidegate.score").value.double_value = value
+    batch = SpanBatch(seen=1.0, spans=tuple(decode(request.SerializeToString(), PROTOBUF).spans))
+    (kept,) = msgspec.json.decode(msgspec.json.encode(batch), type=SpanBatch).spans
+    assert kept.attributes.get("tidegate.score") == (value if value == 1e300 else None)
+    assert kept.attributes["tidegate.attempt"] == 2
 
 
 def test_control_characters_are_taken_out_of_names() -> None:

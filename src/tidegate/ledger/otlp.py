@@ -7,6 +7,7 @@ left out and counted, as the protocol's partial success asks.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -94,7 +95,7 @@ def _span(raw: _Raw) -> Span | str:
         return "a span has no valid start time"
     attributes: dict[str, Scalar] = {}
     for key, value in raw.attributes:
-        if key.startswith(_PREFIX) and len(attributes) < MOST_ATTRIBUTES:
+        if key.startswith(_PREFIX) and len(attributes) < MOST_ATTRIBUTES and _kept(value):
             text = isinstance(value, str)
             attributes[tidy(key)] = tidy(str(value), LONGEST_VALUE) if text else value
     return Span(
@@ -110,6 +111,11 @@ def _span(raw: _Raw) -> Span | str:
         stage=_named(attributes.pop(STAGE, None)),
         attributes=attributes,
     )
+
+
+def _kept(value: Scalar) -> bool:
+    """JSON, in which spans are spooled, has no NaN and no infinity."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _named(value: Scalar | None) -> str | None:
