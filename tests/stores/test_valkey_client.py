@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 import hiredis
@@ -114,6 +115,20 @@ def test_it_comes_back_and_says_so_once(app_folder: Path, caplog: pytest.LogCapt
         run(main())
     said = [record.message.split(" (")[0] for record in caplog.records]
     assert said == ["valkey went away", "valkey is back"]
+
+
+def test_a_busy_loop_is_not_taken_for_a_store_that_is_away(valkey_url: str) -> None:
+    async def main() -> None:
+        client = ValkeyClient(valkey_url, deadline=0.1)
+        await client.start()
+        calls = [client.call("INCR", "n") for _ in range(20)]
+        # As when many requests, or a large one, are served in one turn.
+        time.sleep(0.25)  # noqa: ASYNC251
+        assert await asyncio.gather(*calls) == list(range(1, 21))
+        assert (client.up, client.statistics().timeouts) == (True, 0)
+        await client.stop()
+
+    run(main())
 
 
 def test_a_server_that_does_not_answer_costs_one_deadline_each_then_nothing() -> None:
