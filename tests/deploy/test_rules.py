@@ -10,6 +10,8 @@ import pytest
 from tidegate.base.errors import RuntimeStateError
 from tidegate.deploy.probes import ensure_port_free
 from tidegate.deploy.rules import Doors, address, part_specs, served_models
+from tidegate.gateway.__main__ import DRAIN_SECONDS, worker
+from tidegate.gateway.wire.http_server import LINGER_SECONDS
 from tidegate.release.values import GatewaySettings, Model, Release, Route
 
 DOORS = Doors(host="0.0.0.0", port=8080, operator_port=8081, workers=3)
@@ -21,6 +23,13 @@ def test_the_gateway_starts_last() -> None:
     assert specs[1].argv[-4:] == ("--host", "127.0.0.1", "--port", "8081")
     expected = "-m tidegate.gateway --state /app/.tidegate --host 0.0.0.0 --port 8080 --workers 3"
     assert " ".join(specs[-1].argv[1:]) == expected
+
+
+def test_whoever_stops_a_worker_outlives_its_drain() -> None:
+    """Or the requests that are cut at the end of the drain would leave no receipt."""
+    (*_, gateway) = part_specs(Path("/app/.tidegate"), DOORS)
+    with socket.socket() as door:
+        assert gateway.grace > worker(door, Path("/app"), 1).grace > DRAIN_SECONDS + LINGER_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from tidegate.base.children import ChildSpec, log_folder
 from tidegate.deploy.probes import answers_ok
 from tidegate.release.values import Model, Release
 
-DRAIN = 30.0
-"""Seconds the gateway has to finish the requests in flight."""
+DRAIN = 36.0
+"""Seconds the gateway has to end: 30 to finish the requests in flight, the others to write the
+receipts of those that it has to cut."""
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 

@@ -83,7 +83,7 @@ def worker(door: socket.socket, state: Path, number: int) -> ChildSpec:
             str(DRAIN_SECONDS),
         ),
         log=log_folder(state) / f"gateway-{number}.log",
-        grace=DRAIN_SECONDS + 2.0,
+        grace=DRAIN_SECONDS + 4.0,  # what is cut at the end still writes its receipt
         pass_fds=(door.fileno(),),
     )
 
