@@ -98,6 +98,22 @@ def test_health_is_open_and_spans_are_not(tmp_path: Path) -> None:
     assert not spool_files(state / "spans")
 
 
+@pytest.mark.parametrize(
+    ("age", "reason", "health"),
+    [(0, None, "ok"), (0, "disk full", "degraded"), (60, None, "degraded")],
+)
+def test_health_believes_only_a_loader_that_still_reports(
+    tmp_path: Path, age: float, reason: str | None, health: str
+) -> None:
+    """A loader on a full disk can no longer write that it is degraded; its last word was 'well'."""
+    state = make_state(tmp_path)
+    at = time.time() - age
+    said = LedgerStatus(pid=1, at=at, level_at=at, behind_bytes=0, degraded=reason)
+    write_status(state, said)
+    told = ask(state, "GET", "/health", headers={}).json()
+    assert told == {"status": health, "ledger_degraded": health == "degraded"}
+
+
 def test_before_the_app_is_up_the_door_says_so(tmp_path: Path) -> None:
     answer = ask(tmp_path / ".tidegate", "GET", "/metrics")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_running")
@@ -178,6 +194,22 @@ def test_a_full_span_spool_asks_exporters_to_wait(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert b"span_backlog_full" in answer.content
+
+
+def test_spans_that_do_not_reach_the_disk_are_not_acknowledged(tmp_path: Path) -> None:
+    state = make_state(tmp_path)
+    inbox = SpanInbox(state / "spans")
+    (state / "spans").rmdir()  # as a disk that takes nothing more
+    headers = {**AUTH, "content-type": PROTOBUF}
+    body = make_request().SerializeToString()
+    for _ in range(2):
+        answer = ask(state, "POST", "/v1/traces", content=body, headers=headers, inbox=inbox)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert b"span_spool_unwritable" in answer.content
+    (state / "spans").mkdir()
+    answer = ask(state, "POST", "/v1/traces", content=body, headers=headers, inbox=inbox)
+    assert answer.status_code == 200
+    assert spooled(state)
 
 
 def test_the_api_tells_what_the_ledger_tells(tmp_path: Path, database_url: str) -> None:

@@ -22,6 +22,8 @@ from tidegate.ledger.spool_reader import backlog
 
 MOST_BACKLOG = 64 << 20
 """Bytes of spooled spans; beyond it exporters are asked to wait."""
+_ROTATE = 4 << 20
+"""Bytes after which a spool file is left: until it is let go it counts as waiting, all of it."""
 _SPANS_A_RECORD = 2000
 _TEND = 5.0
 
@@ -31,13 +33,13 @@ class SpanInbox:
 
     def __init__(self, folder: Path, *, most_backlog: int = MOST_BACKLOG) -> None:
         self._folder = folder
-        self._writer = SpoolWriter(folder)
+        self._writer = SpoolWriter(folder, rotate_bytes=_ROTATE)
         self._most = most_backlog
         self._backlog = 0
         self._looked = float("-inf")
 
     def put(self, spans: Sequence[Span]) -> None:
-        """Spool ``spans``. RequestError 503 ``span_backlog_full``."""
+        """Spool ``spans``. RequestError 503 ``span_backlog_full`` or ``span_spool_unwritable``."""
         if self._bytes_waiting() > self._most:
             raise RequestError(
                 503,
@@ -45,10 +47,22 @@ class SpanInbox:
                 f"{self._most >> 20} MiB of spans wait for PostgreSQL",
                 cure="look at the loader's log in .tidegate/log; exporters try again by themselves",
             )
+        self._writer.retry()
+        self._require_disk()
         seen = time.time()
         for at in range(0, len(spans), _SPANS_A_RECORD):
             batch = SpanBatch(seen=seen, spans=tuple(spans[at : at + _SPANS_A_RECORD]))
             self._writer.append(msgspec.json.encode(batch))
+        self._require_disk()  # what is sent again is stored once
+
+    def _require_disk(self) -> None:
+        if self._writer.statistics().degraded:
+            raise RequestError(
+                503,
+                "span_spool_unwritable",
+                f"spans cannot be written to {self._folder.name}",
+                cure="free the disk that holds .tidegate; exporters try again by themselves",
+            )
 
     async def tend(self) -> None:
         """Let go of files that are old enough, until cancelled; then close."""
