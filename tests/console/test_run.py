@@ -33,6 +33,7 @@ from tidegate.console.traces import SpanInbox
 from tidegate.ledger.otlp import LARGEST_BODY, PROTOBUF
 from tidegate.ledger.run import connect
 from tidegate.ledger.spool_reader import read_chunk, spool_files
+from tidegate.ledger.status import LedgerStatus, write_status
 
 TOKEN = "operator-token-of-the-test"
 AUTH = {"authorization": f"Bearer {TOKEN}"}
