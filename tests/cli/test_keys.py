@@ -61,6 +61,7 @@ def test_an_external_database_needs_no_embedded_one(app: Path, database_url: str
     [
         (("create", "APP", "--name", "a", "--expires", "soon"), 2, "expires_invalid"),
         (("create", "APP", "--name", "a", "--expires", "99999999w"), 2, "expires_invalid"),
+        (("create", "APP", "--name", "a", "--expires", "0d"), 2, "expires_invalid"),
         (("revoke", "APP"), 2, "key_not_named"),
         (("revoke", "APP", "--key", "nobody"), 1, "key_unknown"),
         (("list", "/nowhere"), 2, "no_app"),

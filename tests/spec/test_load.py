@@ -142,6 +142,38 @@ def test_a_broken_entry_does_not_make_its_users_mistakes_too(tmp_path: Path) -> 
     assert mistake.path == "models.small.provider"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "path", "message"),
+    [
+        (
+            "provider: openai",
+            "provider: opnai",
+            "models.large.provider",
+            "did you mean openai?",
+        ),
+        (
+            "fallback: [small]",
+            "fallback: [small, large]",
+            "routes.recommend.fallback[1]",
+            "model large stands before",
+        ),
+    ],
+)
+def test_what_is_valid_and_probably_not_meant_is_noticed(
+    tmp_path: Path, old: str, new: str, path: str, message: str
+) -> None:
+    assert old in SOUND
+    (notice,) = sound(tmp_path, SOUND.replace(old, new, 1)).notices
+    assert notice.path == path
+    assert message in notice.message
+
+
+def test_what_may_be_a_key_is_not_shown(tmp_path: Path) -> None:
+    mistake = only(changed(tmp_path, "keys: secret:large", "keys: sk-12345"))
+    assert "sk-12345" not in repr(mistake)
+    assert "TIDEGATE_SECRET_" in (mistake.expected or "")
+
+
 def test_mistakes_travel_as_json(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         load(app(tmp_path, "app: 5\n"), {})

@@ -101,7 +101,9 @@ def _end_of(expires: str | None) -> datetime | None:
     if expires is None:
         return None
     try:
-        return datetime.now(UTC) + timedelta(seconds=parse_duration(expires))
+        if (seconds := parse_duration(expires)) <= 0:
+            raise ValueError(f"a key that is good for {expires} would let nobody in")
+        return datetime.now(UTC) + timedelta(seconds=seconds)
     except (ValueError, OverflowError) as error:
         raise UsageError(
             "expires_invalid", f"--expires: {error}", cure="write 90d or 12h"

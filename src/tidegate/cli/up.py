@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import logging.handlers
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -25,6 +27,7 @@ from tidegate.deploy.local import plan_app, prepare_database
 from tidegate.deploy.probes import ensure_port_free
 from tidegate.deploy.rules import Doors, served_models
 from tidegate.deploy.run import serve
+from tidegate.deploy.upstreams import require_bindable
 from tidegate.pools import fetch_files, plan_pool
 from tidegate.pools.loopback import free_port
 from tidegate.registry import open_store
@@ -48,6 +51,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
     try_route: str
     """A chat route that needs no inputs, where there is one."""
+    try_inputs: dict[str, Any]
+    """Values of the inputs that it does need, to be replaced."""
     key_file: str | None
     """Holds the token of the key ``dev``; null when the app has keys of its own."""
     seconds: float
@@ -110,6 +115,7 @@ def command(
             stack.enter_context(_own_postgres(state))
         with _step("folders"):
             local = plan_app(folder, digest, doors, stores, pools)
+        require_bindable(release, local.runtime, os.environ)
         _log_to(state)
 
         def on_ready() -> None:
@@ -194,7 +200,8 @@ def _ready(runtime: Runtime, release: Release, seconds: float) -> Ready:
         operator_url=runtime.operator_url,
         routes=tuple(release.routes),
         models=tuple(release.models),
-        try_route=_plain_route(release),
+        try_route=(plain := _plain_route(release)),
+        try_inputs=_sample_inputs(release, plain),
         key_file=str(key) if key.is_file() else None,
         seconds=round(seconds, 2),
         pid=os.getpid(),
@@ -205,6 +212,33 @@ def _plain_route(release: Release) -> str:
     chats = [route for route in release.routes.values() if route.kind == "chat"]
     plain = [route.name for route in chats if route.prompt is None]
     return (plain or [route.name for route in chats] or ["ROUTE"])[0]
+
+
+_SAMPLES: dict[str, Any] = {
+    "string": "...", "integer": 1, "number": 1, "boolean": True, "list": [], "object": {}
+}  # fmt: skip
+
+
+def _sample_inputs(release: Release, route: str) -> dict[str, Any]:
+    """A value of the right kind for each input that a request to ``route`` must carry."""
+    found = release.routes.get(route)
+    prompt = release.prompts.get(found.prompt) if found and found.prompt else None
+    return {
+        name: declared.choices[0] if declared.choices else _SAMPLES[declared.type]
+        for name, declared in (prompt.inputs.items() if prompt else ())
+        if declared.required
+    }
+
+
+def _try_body(ready: Ready) -> str:
+    """The JSON body of a first request."""
+    body: dict[str, Any] = {
+        "model": ready.try_route,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
+    if ready.try_inputs:
+        body["tidegate"] = {"inputs": ready.try_inputs}
+    return json.dumps(body)
 
 
 def _summary(ready: Ready, app: str) -> str:
@@ -221,7 +255,7 @@ def _summary(ready: Ready, app: str) -> str:
   try it
     curl {ready.gateway_url}/v1/chat/completions \\
       -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \\
-      -d '{{"model": "{ready.try_route}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+      -d {shlex.quote(_try_body(ready))}
 Ctrl-C stops it."""
 
 

@@ -71,7 +71,13 @@ def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
     mistakes = [*reading.mistakes, *(show.mistake(one) for one in found)]
     if mistakes or spec is None:
         raise spec_invalid(str(file), _in_order(mistakes, reading))
-    noticed = [*places.notices, *notices.not_yet(plain), *notices.unknown_prices(spec)]
+    noticed = [
+        *places.notices,
+        *notices.not_yet(plain),
+        *notices.unknown_providers(spec, notices.installed_providers()),
+        *notices.asked_twice(spec),
+        *notices.unknown_prices(spec),
+    ]
     return Loaded(
         spec=spec,
         notices=tuple(sorted(map(show.notice, noticed), key=lambda n: (n.file, n.line, n.column))),
@@ -145,7 +151,7 @@ class _Show:
             message=finding.message,
             expected=finding.expected,
             nearest=finding.nearest,
-            source=source,
+            source=source[: column - 1] + "..." if _may_be_a_key(finding.path) else source,
         )
 
     def notice(self, finding: Finding) -> Notice:
@@ -157,3 +163,8 @@ class _Show:
             path=dotted(finding.path),
             message=finding.message,
         )
+
+
+def _may_be_a_key(path: SpecPath) -> bool:
+    """Whether a provider's key may stand at ``path`` by mistake: it is not shown then."""
+    return len(path) == 3 and path[0] == "models" and path[2] == "keys"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tidegate.spec.scalars import AppPath, Name, Part, Sha256, text
 
@@ -17,6 +18,19 @@ def _pinned(value: str) -> str:
         )
     if not value.strip():
         raise ValueError("the name is empty; write the model's name at the provider")
+    return value
+
+
+_SECRET = r"secret:[A-Za-z0-9][\w.-]*"
+
+
+def _secret(value: object) -> object:
+    """What is no name is not repeated: it may be the key itself."""
+    if isinstance(value, str) and re.fullmatch(_SECRET, value, re.ASCII) is None:
+        raise ValueError(
+            "what stands here is not a secret's name; write secret:NAME, and the key itself in the "
+            "environment as TIDEGATE_SECRET_NAME or in the file .tidegate/secrets/NAME"
+        )
     return value
 
 
@@ -106,11 +120,12 @@ class Model(Part):
     """Address of the endpoint, up to and with its version (`https://host/v1`). Needed unless
     `local`. A `${VARIABLE}` in it is kept in the release and bound where the release is served, so
     that one release can move between environments."""
-    keys: (
-        Annotated[str, *text(r"secret:[A-Za-z0-9][\w.-]*", "a secret's name", "write secret:NAME")]
-        | None
-    ) = Field(None, examples=["secret:large"])
-    """Name of the secret that holds the provider's key; never a key itself."""
+    keys: Annotated[str, BeforeValidator(_secret), *text(_SECRET, "a secret's name", "")] | None = (
+        Field(None, examples=["secret:large"])
+    )
+    """Name of the secret that holds the provider's key; never a key itself. The key of
+    `secret:large` is read where the release is served: from `TIDEGATE_SECRET_LARGE`, else from the
+    file `.tidegate/secrets/large` (mode 600)."""
     price: Price = Price()
     """What its tokens cost."""
     artifact: Artifact | None = None

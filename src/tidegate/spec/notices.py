@@ -1,10 +1,12 @@
-"""Keys that this version reads and checks but does not act upon yet: never silently."""
+"""What is valid and yet worth knowing: keys that are not acted upon yet, unknown prices and
+providers, fallbacks that fall nowhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 
-from tidegate.spec.mistakes import Finding, Path
+from tidegate.spec.mistakes import Finding, Path, nearest
 from tidegate.spec.types import Spec
 
 NOT_YET: dict[tuple[str, ...], str] = {
@@ -58,3 +60,36 @@ def unknown_prices(spec: Spec) -> Iterator[Finding]:
                 "will be counted as unknown, not as 0",
                 at_key=True,
             )
+
+
+def installed_providers() -> frozenset[str]:
+    """Names that ``provider`` may have in this environment, plug-ins included."""
+    return frozenset({"local", *entry_points(group="tidegate.providers").names})
+
+
+def unknown_providers(spec: Spec, known: frozenset[str]) -> Iterator[Finding]:
+    """A notice for each provider that is not in ``known``: it may be a plug-in of the machine where
+    the release is served, or a name typed wrongly."""
+    for name, model in spec.models.items():
+        if model.provider not in known:
+            meant = nearest(model.provider, known)
+            yield Finding(
+                path=("models", name, "provider"),
+                message=f"no provider {model.provider} is installed here"
+                + (f"; did you mean {meant}?" if meant else f" ({', '.join(sorted(known))} are)"),
+            )
+
+
+def asked_twice(spec: Spec) -> Iterator[Finding]:
+    """A notice for each fallback that names a model which has failed by then."""
+    for name, route in spec.routes.items():
+        asked = {route.answering()}
+        for index, step in enumerate(route.fallback):
+            if isinstance(step, str):
+                if step in asked:
+                    yield Finding(
+                        path=("routes", name, "fallback", index),
+                        message=f"model {step} stands before this fallback already: what failed "
+                        "there is only tried again",
+                    )
+                asked.add(step)

@@ -1,0 +1,34 @@
+"""What keeps a worker of the gateway from serving a release here, told before a part starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidegate.base.errors import ReleaseError, TidegateError
+from tidegate.base.runtime import Runtime
+from tidegate.deploy.rules import served_models
+from tidegate.gateway.boot import bind_model
+from tidegate.release.values import Release
+
+
+def require_bindable(release: Release, runtime: Runtime, environment: Mapping[str, str]) -> None:
+    """Bind every model that a request can reach, as a worker will, and drop it again.
+
+    Raises what is missing (a provider's key, a variable of a base URL, a provider) as it is when it
+    is one thing, ReleaseError ``models_unbound`` with all of them when there are more.
+    """
+    found: dict[str, TidegateError] = {}
+    for model in served_models(release):
+        try:
+            bind_model(model, runtime, environment)
+        except TidegateError as error:
+            found.setdefault(error.message, error)
+    if len(found) == 1:
+        raise next(iter(found.values()))
+    if found:
+        lines = "".join(f"\n  - {one.message}\n    {one.cure}" for one in found.values())
+        raise ReleaseError(
+            "models_unbound",
+            f"{len(found)} things are missing to reach the models:{lines}",
+            cure="do what stands below each, then run tidegate up again",
+        )
