@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,6 +20,8 @@ from tidegate.gateway.server import Gateway
 from tidegate.gateway.wire.http_server import Connection, Server
 
 log = logging.getLogger("tidegate.gateway")
+
+OPEN_FILES = 65_536
 
 
 async def serve(state: Path, door: socket.socket, drain_seconds: float) -> None:
@@ -43,7 +46,17 @@ async def serve(state: Path, door: socket.socket, drain_seconds: float) -> None:
     await gateway.stop()
 
 
+def allow_connections() -> None:
+    """Take as many open files as this user may have: each running request needs two, and the
+    usual soft limit of 1024 is for programs that call select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(argv: list[str]) -> None:
+    allow_connections()
     state, handle, drain_seconds = argv
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     door = socket.socket(fileno=int(handle))
