@@ -99,8 +99,10 @@ def test_live_redraws_until_it_is_stopped(
 
 
 def test_small_sums_and_bars() -> None:
-    assert [money(x) for x in (0, 0.00012345, 0.3, 1.005, 1234.5)] == [
+    assert [money(x) for x in (0, 2e-9, 2.1e-05, 0.00012345, 0.3, 1.005, 1234.5)] == [
         "$0",
+        "<$0.000001",
+        "$0.000021",
         "$0.000123",
         "$0.3",
         "$1.00",

@@ -59,6 +59,24 @@ def test_the_list_is_newest_first_and_bears_any_name(app: Path) -> None:
         assert "unknown" in lines[1]
 
 
+def test_what_went_wrong_is_readable_in_80_columns(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """given routes with short names; then their columns leave room for the error codes."""
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL", database_url)
+    (tmp_path / "tidegate.yaml").write_text("app: x\n")
+    folder = tmp_path / ".tidegate" / "spool"
+    codes = ("upstream_cut", "upstream_error")
+    failed = [make_receipt(status=502, outcome="failed", route="plan", code=c) for c in codes]
+    spool(folder, failed).close()
+    with connect(database_url) as connection:
+        load_all(folder, connection)
+    listed = CliRunner(env={"COLUMNS": "80"}).invoke(root, ["receipts", str(tmp_path)]).output
+    assert max(map(len, listed.splitlines())) <= 80
+    for code in codes:
+        assert f" 502 {code} " in listed
+
+
 def test_filters_and_json_lines(app: Path) -> None:
     result = run(app, "--status", "2xx", "--journey", "get-plan", "--since", "1h", "--json")
     (line,) = result.output.splitlines()

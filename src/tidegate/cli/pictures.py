@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -73,10 +74,12 @@ def _money(picture: Picture) -> str:
 
 
 def money(dollars: float) -> str:
-    """US dollars with as many digits as small sums need."""
+    """US dollars with as many digits as small sums need, never in powers of ten."""
     if dollars == 0:
         return "$0"
-    return f"${dollars:,.2f}" if dollars >= 1 else f"${dollars:.3g}"
+    if dollars >= 1:
+        return f"${dollars:,.2f}"
+    return f"${Decimal(f'{dollars:.3g}'):f}" if dollars >= 1e-6 else "<$0.000001"
 
 
 def plain_console() -> Console:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
@@ -29,7 +30,8 @@ _SHORT = 16
 _NUMBERS = ("total", "tokens", "cost")
 _WIDTHS = {"id": _SHORT, "at": 8, "total": 6, "cost": 7, "tokens": 6}
 _FLEXIBLE = {"route": 12, "journey": 12, "model": 13, "status": 12}
-"""Columns that take what the terminal has beyond 80 (or, with journey and model, 115)."""
+"""Columns that take what the terminal has beyond 80 (or, with journey and model, 115); the status,
+whose code says what went wrong, also takes what the others leave."""
 _WIDE = 115
 
 
@@ -106,10 +108,14 @@ def _show_list(receipts: list[Receipt]) -> None:
         console.print("No receipts match.", style="dim")
         return
     wide = console.width >= _WIDE
-    spare = (console.width - (_WIDE if wide else 80)) // (4 if wide else 2)
+    spare = max(0, console.width - (_WIDE if wide else 80)) // (4 if wide else 2)
+    between = ("journey", "model") if wide else ()
+    names = ("id", "at", "route", *between, "status", *_NUMBERS, "cache")
+    rows = [_list_cells(receipt, wide) for receipt in receipts]
+    most = {name: width + spare for name, width in _FLEXIBLE.items()}
+    most["status"] = max(most["status"], _left_for("status", names, rows, most, console.width))
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
-    names = ("id", "at", "route", *(("journey", "model") if wide else ()), "status", *_NUMBERS)
-    for name in (*names, "cache"):
+    for name in names:
         right = name in _NUMBERS
         table.add_column(
             name,
@@ -117,11 +123,27 @@ def _show_list(receipts: list[Receipt]) -> None:
             no_wrap=True,
             overflow="ellipsis",
             min_width=_WIDTHS.get(name),
-            max_width=_FLEXIBLE[name] + max(spare, 0) if name in _FLEXIBLE else None,
+            max_width=most.get(name),
         )
-    for receipt in receipts:
-        table.add_row(*_list_cells(receipt, wide), style="" if receipt.status < 400 else "red")
+    for receipt, row in zip(receipts, rows, strict=True):
+        table.add_row(*row, style="" if receipt.status < 400 else "red")
     console.print(table)
+
+
+def _left_for(
+    name: str,
+    names: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    most: dict[str, int],
+    width: int,
+) -> int:
+    """Characters of ``width`` that the other columns leave to the column ``name``."""
+    left = width - 1
+    for other, *cells in zip(names, *rows, strict=True):
+        if other != name:
+            longest = max(_WIDTHS.get(other, 0), *(cell_len(text) for text in (other, *cells)))
+            left -= min(longest, most.get(other, longest)) + 1
+    return left
 
 
 def _list_cells(r: Receipt, wide: bool) -> tuple[str, ...]:

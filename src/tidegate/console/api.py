@@ -16,7 +16,7 @@ from tidegate.console.metrics import read_totals, render_ledger, render_totals, 
 from tidegate.ledger.find import ReceiptFilter, find_receipts, one_receipt
 from tidegate.ledger.questions import profile
 from tidegate.ledger.reading import reading
-from tidegate.ledger.status import read_status
+from tidegate.ledger.status import is_fresh, read_status
 
 Handler = Callable[[Request], Response]
 _FILTERS = ("route", "journey", "tenant", "model", "outcome", "code", "trace", "status")
@@ -32,7 +32,7 @@ class Api:
     def health(self, request: Request) -> Response:
         """200 while this process serves; what is degraded is in the body."""
         status = read_status(self._state)
-        degraded = status.degraded is not None if status else False
+        degraded = status is not None and (status.degraded is not None or not is_fresh(status))
         return _json({"status": "degraded" if degraded else "ok", "ledger_degraded": degraded})
 
     def profile(self, request: Request) -> Response:

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from tidegate.ledger.partitions import Connection
 from tidegate.ledger.spool_reader import backlog
-from tidegate.ledger.status import LedgerStatus
+from tidegate.ledger.status import LedgerStatus, is_fresh
 
 MOST_NAMES = 100
 """Routes, and journeys, with series of their own; the others are summed up as ``(other)``."""
 _OTHER = "(other)"
-_FRESH = 10.0
 
 
 class Family(NamedTuple):
@@ -84,7 +83,7 @@ def _lines(family: Family, series: Mapping[tuple[str, str], float]) -> Iterator[
 def render_ledger(state: Path, status: LedgerStatus | None, answers: bool) -> Iterator[str]:
     """Lines about the way from the spool to PostgreSQL; they need no database."""
     now = time.time()
-    fresh = status is not None and now - status.at < _FRESH
+    fresh = status is not None and is_fresh(status)
     waiting = status.behind_bytes if fresh and status and status.behind_bytes >= 0 else None
     if waiting is None:
         waiting = backlog(state / "spool") + backlog(state / "spans")

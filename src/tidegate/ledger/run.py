@@ -125,6 +125,7 @@ class Loop:
         self._wait = _FIRST_WAIT
         self._loaded = self._rejected = 0
         self._written = 0.0
+        self._mute = False
 
     def run(self) -> None:
         while not self._stop.is_set():
@@ -188,7 +189,11 @@ class Loop:
         try:
             write_status(self._state, status)
         except OSError as error:
-            log.error("the status of the ledger cannot be written: %s", error)
+            if not self._mute:
+                log.error("the status of the ledger cannot be written: %s", error)
+            self._mute = True
+        else:
+            self._mute = False
 
 
 def connect(url: str) -> Connection:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
 
 from tidegate.base.runtime import write_private
+
+_FRESH = 10.0
+"""Seconds; a loader that runs, on a disk with room, reports once a second."""
 
 
 class LedgerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,3 +43,9 @@ def read_status(state: Path) -> LedgerStatus | None:
         return msgspec.json.decode(status_path(state).read_bytes(), type=LedgerStatus)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+
+
+def is_fresh(status: LedgerStatus) -> bool:
+    """Whether the loader could say this lately. A dead loader, and one whose disk is full, cannot:
+    what they last said is no longer a reason to call the ledger well."""
+    return time.time() - status.at < _FRESH
