@@ -177,6 +177,17 @@ def test_a_taken_port_is_told_before_anything_starts(app: Path, option: str) -> 
     assert not (app / ".tidegate" / "log").exists()
 
 
+def test_one_port_for_both_doors_is_told_before_anything_starts(app: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    done = run("up", str(app), "--port", port, "--operator-port", port, "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (1, "port_twice")
+    assert port in error["message"]
+    assert not (app / ".tidegate" / "log").exists()
+
+
 def test_a_mistake_in_the_spec_is_told_before_anything_starts(app: Path) -> None:
     (app / "tidegate.yaml").write_text(SPEC.replace("models: far", "models: fra"))
     done = run("up", str(app), "--port", "0", "--operator-port", "0", "--json")

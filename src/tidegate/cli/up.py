@@ -100,11 +100,12 @@ def command(
     folder = locate(app).parent.resolve()
     state = folder / STATE_FOLDER
     with _only_one(folder, state), ExitStack() as stack:
+        ports = _ports({"--port": (host, port), "--operator-port": (operator_host, operator_port)})
         doors = Doors(
             host=host,
-            port=_port(host, port, "--port"),
+            port=ports["--port"],
             operator_host=operator_host,
-            operator_port=_port(operator_host, operator_port, "--operator-port"),
+            operator_port=ports["--operator-port"],
             workers=workers,
         )
         with _step("release"):
@@ -157,10 +158,23 @@ def _own_postgres(state: Path) -> Iterator[None]:
         yield
 
 
-def _port(host: str, port: int, option: str) -> int:
-    port = port or free_port()
-    ensure_port_free(host, port, option)
-    return port
+def _ports(wanted: dict[str, tuple[str, int]]) -> dict[str, int]:
+    """A port for each door: the one asked for, or a free one where that is 0. No two are the same:
+    the second door could not open, and the first would answer its health probe."""
+    chosen: dict[str, int] = {}
+    for option, (host, asked) in wanted.items():
+        port = asked
+        while port in (0, *chosen.values()) and not asked:
+            port = free_port()
+        if port in chosen.values():
+            raise RuntimeStateError(
+                "port_twice",
+                f"the gateway and the operator's door must not share port {port}",
+                cure=f"choose another for one of them: {option} {port + 1}",
+            )
+        ensure_port_free(host, port, option)
+        chosen[option] = port
+    return chosen
 
 
 def _pools(release: Release, folder: Path, state: Path) -> dict[str, tuple[ChildSpec, PoolAddress]]:
