@@ -18,7 +18,9 @@ a size `512KiB` or `4MiB`; a switch `on` or `off`. Paths are relative to the fol
 `${VARIABLE}` and `${VARIABLE:-default}` stand for variables of the environment in any text value;
 `$$` stands for a dollar sign. They are bound when the spec is read, except in `base_url`, where
 they are bound where the release is served. Never put a key or password into a variable of the
-spec: it would be frozen into the release; name a secret instead (`keys: secret:NAME`).
+spec: it would be frozen into the release; name a secret instead (`keys: secret:NAME`). Its value
+is read where the release is served: from the variable `TIDEGATE_SECRET_NAME` (in capitals, other
+signs as `_`), else from the file `.tidegate/secrets/NAME` (mode 600).
 
 Text follows YAML 1.2: `on`, `off`, `yes` and `no` are text, not booleans. Merge keys (`<<`) and
 tags are refused; anchors and aliases work within one file.

@@ -127,13 +127,18 @@ class Cache(Part):
     """What may be answered without asking a model again."""
 
     exact: Duration | None = Field(None, examples=["1h"])
-    """How long the answer to an identical request is kept; left out: not kept."""
+    """How long the answer to an identical request of the same tenant is kept; left out: not kept.
+    A request with a `temperature` above 0, or with `cache-control: no-cache`, always asks the
+    model; answers that ask for a tool are not kept."""
     semantic: SemanticCache | None = None
     """Answers to requests that mean the same; needs care, see the fields."""
 
 
 class Timeouts(Part):
-    """How long to wait. `total` is the deadline of the whole request, every attempt included."""
+    """How long to wait. `total` is the deadline of the whole request, every attempt included. An
+    answer that is not streamed comes from a provider in one piece: there only `connect` and `total`
+    hold, and a model that hangs uses up `total` before a fallback can be asked. A stream falls
+    back after `first_token`."""
 
     connect: Duration = 2.0
     """For a connection to the model."""
@@ -198,7 +203,8 @@ class Route(Part):
     caps: Caps = Caps()
     """Most that one request may use."""
     output: AppPath | None = Field(None, examples=["schemas/plan.json"])
-    """JSON file: the JSON Schema that an answer must meet."""
+    """JSON file: the JSON Schema that an answer must meet. The model is asked for it; an answer
+    that does not meet it is an error (`output_invalid`), in a stream its last event."""
     guard: Items[Name] = ()
     """Checks on every answer, beside `output`."""
     store: Store = Store()
