@@ -70,3 +70,14 @@ def test_retry_after_is_passed_on() -> None:
     error = of_status(429, None, None, "7").error("small")
     assert isinstance(error, Refused)
     assert error.retry_after == "7"
+
+
+@pytest.mark.parametrize(("status", "again"), [(400, False), (422, False), (500, True)])
+def test_nobody_is_told_to_repeat_what_was_wrong(status: int, again: bool) -> None:
+    error = of_status(status, "invalid_type", "max_tokens is no number", None).error("small")
+    assert ("retry later" in error.cure) is again
+
+
+def test_a_timeout_may_be_tried_later() -> None:
+    error = of_fault(UpstreamFault("upstream_total_timeout", "too late")).error("small")
+    assert "retry later" in error.cure
