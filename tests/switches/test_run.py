@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -145,5 +146,26 @@ def test_a_start_without_postgresql_uses_the_kept_keys(
         async with watching(away, file) as blind:
             await asyncio.sleep(0.2)
             assert blind.all == []
+
+    run(scenario())
+
+
+def test_a_start_with_a_postgresql_that_hangs_uses_the_kept_keys_at_once(
+    run: Run, database_url: str, tmp_path: Path
+) -> None:
+    """given a server that takes the connection and says nothing; then nobody waits for it."""
+    file = tmp_path / "keys.json"
+
+    async def scenario() -> None:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            create_key(connection, name="web")
+        async with watching(database_url, file) as seen:
+            await seen.until(lambda now: now.version == 1)
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            url = f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/x"
+            async with watching(url, file) as again:
+                await again.until(lambda now: now == seen.all[-1], within=1.5)
 
     run(scenario())

@@ -27,6 +27,9 @@ POLL = 1.0
 ANSWER_WITHIN = 3.0
 """Seconds until a connection that does not answer counts as lost."""
 LONGEST_RETRY = 5.0
+FIRST_WITHIN = 0.3
+"""Seconds a start waits for PostgreSQL before it takes the kept snapshot: meanwhile nobody is let
+in, and a PostgreSQL that hangs would make that seconds."""
 
 OnChange = Callable[[KeySnapshot], None]
 
@@ -34,18 +37,22 @@ OnChange = Callable[[KeySnapshot], None]
 async def watch(database_url: str, on_change: OnChange, *, fallback_file: Path) -> None:
     """Call ``on_change`` with the first snapshot and with each new one, until cancelled.
 
-    When PostgreSQL is away at the start, the snapshot in ``fallback_file`` (mode 0600, replaced
-    atomically) is the first; without that file the first comes when PostgreSQL does.
+    When PostgreSQL is away at the start, or slow, the snapshot in ``fallback_file`` (mode 0600,
+    replaced atomically) is the first; without that file the first comes when PostgreSQL does.
     """
     watcher = _Watcher(database_url, on_change, fallback_file)
+    waited = asyncio.get_running_loop().call_later(FIRST_WITHIN, watcher.start_with_kept)
     retry = 0.0
-    while True:
-        try:
-            await watcher.follow()
-        except (psycopg.Error, OSError) as error:
-            watcher.lost(error)
-        retry = 0.1 if watcher.took_connection() else min(LONGEST_RETRY, 2 * retry)
-        await asyncio.sleep(retry * (0.5 + random.random() / 2))
+    try:
+        while True:
+            try:
+                await watcher.follow()
+            except (psycopg.Error, OSError) as error:
+                watcher.lost(error)
+            retry = 0.1 if watcher.took_connection() else min(LONGEST_RETRY, 2 * retry)
+            await asyncio.sleep(retry * (0.5 + random.random() / 2))
+    finally:
+        waited.cancel()
 
 
 class _Watcher:
@@ -81,6 +88,10 @@ class _Watcher:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             log.warning("degraded: keys stay as they were, PostgreSQL is away: %s", why)
         self._degraded = True
+        self.start_with_kept()
+
+    def start_with_kept(self) -> None:
+        """Take the snapshot that was kept, where there is none yet."""
         if self._last is None and (kept := _read(self._file)) is not None:
             self._last = kept
             self._on_change(kept)
