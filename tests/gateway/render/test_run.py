@@ -56,6 +56,7 @@ def test_the_prompt_comes_first(given: list[object]) -> None:
     ("plan", "body", "code"),
     [
         ("plain", {"messages": []}, "messages_missing"),
+        ("shaped", {"n": 2}, "choices_unguarded"),
         ("plain", {"tidegate": INPUTS}, "input_invalid"),
         ("plan", {}, "input_missing"),
         ("capped", {"messages": [{"role": "user", "content": "word " * 80}]}, "prompt_too_long"),

@@ -27,11 +27,23 @@ async def render(call: Call) -> None:
             fields["tools"] = plan.tools
         if plan.response_format and "response_format" not in fields:
             fields["response_format"] = plan.response_format
+        if plan.guard is not None and head.n is not None and head.n > 1:
+            raise _one_choice()
         clamp_output(fields, head, plan.route.caps.output_tokens)
         limit = plan.route.caps.prompt_tokens
         if limit is not None:
             await check_prompt(fields["messages"], limit)
     call.upstream = fields
+
+
+def _one_choice() -> RequestError:
+    return RequestError(
+        400,
+        "choices_unguarded",
+        "this route holds its answer against a schema, and only the first choice can be held",
+        cure="leave out n, and send the request as often as answers are wanted",
+        param="n",
+    )
 
 
 def join_messages(plan: object, raw: bytes, inputs: dict[str, object]) -> bytes:
