@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.base.money import Price, Usage, cost_of
+from tidegate.base.money import Price, Usage, cost_of, told_usage
 
 TOKENS = st.integers(0, 10**7)
 RATES = st.one_of(st.none(), st.floats(0, 1000))
@@ -49,3 +49,23 @@ def test_a_cost_is_known_exactly_when_every_price_it_needs_is(
         assert cost is None
     else:
         assert cost == pytest.approx(sum(t * (r or 0) for t, r in needed) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("told", "usage"),
+    [
+        ((None, None), None),
+        ((5, 2), Usage(prompt=5, completion=2)),
+        ((5, None), Usage(prompt=5)),
+        ((5, 2, 3, 1), Usage(prompt=5, completion=2, cached=3, reasoning=1)),
+        ((5, 2, 9, -1), Usage(prompt=5, completion=2)),
+        ((-1, 2), None),
+        ((5, -1), None),
+        ((2**64 - 1, 2), None),
+        ((5, 2**63 - 1), None),
+    ],
+)
+def test_what_a_provider_cannot_have_billed_is_unknown(
+    told: tuple[int, ...], usage: Usage | None
+) -> None:
+    assert told_usage(*told) == usage

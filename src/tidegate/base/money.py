@@ -26,6 +26,31 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True when the provider sent no numbers and these were counted here."""
 
 
+_MOST_TOKENS = 1 << 40
+"""More than any call can have: a provider that says so does not know."""
+
+
+def told_usage(
+    prompt: int | None,
+    completion: int | None,
+    cached: int | None = None,
+    reasoning: int | None = None,
+) -> Usage | None:
+    """What a provider says it billed; None when it says nothing, or what cannot be (a number below
+    0 or beyond reason): unknown is not 0."""
+    if prompt is None and completion is None:
+        return None
+    prompt, completion = prompt or 0, completion or 0
+    if not (0 <= prompt <= _MOST_TOKENS and 0 <= completion <= _MOST_TOKENS):
+        return None
+    return Usage(
+        prompt=prompt,
+        completion=completion,
+        cached=cached if cached and 0 < cached <= prompt else 0,
+        reasoning=reasoning if reasoning and 0 < reasoning <= completion else 0,
+    )
+
+
 def cost_of(usage: Usage, price: Price) -> float | None:
     """US dollars for ``usage``, or None as soon as one price that is needed is unknown."""
     cached_price = price.input if price.cached_input is None else price.cached_input

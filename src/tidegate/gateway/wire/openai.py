@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tidegate.base.errors import RequestError
-from tidegate.base.money import Usage
+from tidegate.base.money import Usage, told_usage
 
 Raw = msgspec.Raw
 
@@ -72,17 +72,9 @@ class WireUsage(msgspec.Struct):
     completion_tokens_details: CompletionDetails | None = None
 
     def value(self) -> Usage | None:
-        """None when it holds no number: unknown is not 0."""
-        if self.prompt_tokens is None and self.completion_tokens is None:
-            return None
         cached = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
         thought = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
-        return Usage(
-            prompt=self.prompt_tokens or 0,
-            completion=self.completion_tokens or 0,
-            cached=cached or 0,
-            reasoning=thought or 0,
-        )
+        return told_usage(self.prompt_tokens, self.completion_tokens, cached, thought)
 
 
 class AnswerMessage(msgspec.Struct):

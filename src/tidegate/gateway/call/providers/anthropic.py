@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tidegate.base.errors import RequestError
-from tidegate.base.money import Usage
+from tidegate.base.money import Usage, told_usage
 from tidegate.gateway.call.ports import Encoded, Parsed
 from tidegate.gateway.wire.openai import ErrorBody, WireError, assemble, wire_usage
 from tidegate.gateway.wire.sse import data_of
@@ -385,15 +385,12 @@ def _tool_choice(choice: Any) -> dict[str, Any]:
     return {"type": {"required": "any", "none": "none"}.get(choice, "auto")}
 
 
-def usage_of(usage: AnthropicUsage) -> Usage:
+def usage_of(usage: AnthropicUsage) -> Usage | None:
     """This provider counts cached tokens beside the prompt; here they are part of it."""
-    cached = usage.cache_read_input_tokens or 0
-    written = usage.cache_creation_input_tokens or 0
-    return Usage(
-        prompt=(usage.input_tokens or 0) + cached + written,
-        completion=usage.output_tokens or 0,
-        cached=cached,
-    )
+    cached = usage.cache_read_input_tokens
+    parts = (usage.input_tokens, cached, usage.cache_creation_input_tokens)
+    known = [tokens for tokens in parts if tokens is not None]
+    return told_usage(sum(known) if known else None, usage.output_tokens, cached)
 
 
 def _event_bytes(value: dict[str, Any]) -> bytes:
