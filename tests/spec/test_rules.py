@@ -84,6 +84,13 @@ def test_a_model_has_what_its_provider_needs(
     assert message in only(changed(tmp_path, old, new)).message
 
 
+def test_a_mistyped_provider_is_named_and_not_asked_for_what_it_does_not_need(
+    tmp_path: Path,
+) -> None:
+    mistake = only(changed(tmp_path, "provider: local", "provider: locl"))
+    assert (mistake.path, mistake.nearest) == ("models.small.provider", "local")
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 
 from tidegate.base.templates import fits
-from tidegate.spec.mistakes import Finding, Path, one_of
+from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.model_types import Artifact, Model
 from tidegate.spec.types import Spec
 
 Names = Mapping[str, frozenset[str]]
 """Section to every name written in it, also of entries that are otherwise wrong."""
 
+BUILT_IN = frozenset({"local", "openai", "anthropic"})
 _ADDRESS = re.compile(r"(https?://|\$\{)\S+")
 
 
@@ -20,7 +21,7 @@ def models(spec: Spec, _: Names) -> Iterator[Finding]:
     """What a model needs follows from its provider."""
     for name, model in spec.models.items():
         at: Path = ("models", name)
-        yield from _local(at, model) if model.provider == "local" else _remote(at, model)
+        yield from _needs(at, model)
         if model.artifact and "weights" in model.artifacts:
             message = "artifact and artifacts.weights both name the weights"
             yield Finding(path=(*at, "artifact"), message=message, at_key=True, expected="one")
@@ -28,6 +29,26 @@ def models(spec: Spec, _: Names) -> Iterator[Finding]:
             yield from _artifact((*at, "artifact"), model.artifact)
         for role, artifact in model.artifacts.items():
             yield from _artifact((*at, "artifacts", role), artifact)
+
+
+def _needs(at: Path, model: Model) -> Iterator[Finding]:
+    """What is missing or too much. Where something is, and the provider is nearly a built-in, it
+    is taken for that one: else a mistyped ``local`` would be asked for an address."""
+    findings = list(_of_provider(model.provider, at, model))
+    meant = None if model.provider in BUILT_IN else nearest(model.provider, BUILT_IN)
+    if findings and meant:
+        yield Finding(
+            path=(*at, "provider"),
+            message=f"{model.provider} is no built-in provider",
+            expected=one_of(BUILT_IN),
+            nearest=meant,
+        )
+        findings = list(_of_provider(meant, at, model))
+    yield from findings
+
+
+def _of_provider(provider: str, at: Path, model: Model) -> Iterator[Finding]:
+    return _local(at, model) if provider == "local" else _remote(at, model)
 
 
 def _local(at: Path, model: Model) -> Iterator[Finding]:
