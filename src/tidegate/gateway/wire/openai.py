@@ -72,9 +72,13 @@ class WireUsage(msgspec.Struct):
     completion_tokens_details: CompletionDetails | None = None
 
     def value(self) -> Usage | None:
-        cached = self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens
-        thought = self.completion_tokens_details and self.completion_tokens_details.reasoning_tokens
-        return told_usage(self.prompt_tokens, self.completion_tokens, cached, thought)
+        prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
+        return told_usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            prompt.cached_tokens if prompt else None,
+            completion.reasoning_tokens if completion else None,
+        )
 
 
 class AnswerMessage(msgspec.Struct):
