@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidegate.base.children import Child, ChildSpec, rotate_log
+from tidegate.base.children import Child, ChildSpec, not_ready, rotate_log
 from tidegate.base.errors import RuntimeStateError
 
 SLEEP = "import time; time.sleep(60)"
@@ -202,3 +202,14 @@ def test_the_log_is_moved_when_it_grew_and_the_child_goes_on_in_it(tmp_path: Pat
         writer.flush()
     assert log.read_bytes() == b"new"
     assert (tmp_path / "a.log.1").read_bytes() == (b"old" * 100)[-299:]
+
+
+def test_the_reason_of_a_childs_own_child_is_told(tmp_path: Path) -> None:
+    (tmp_path / "door.log").write_text("door-1 ended with 1\n")
+    (tmp_path / "door-1.log").write_text("the key is missing\n")
+    (tmp_path / "door-x.log").write_text("of somebody else\n")
+    error = not_ready(ChildSpec(name="door", argv=(), log=tmp_path / "door.log"), None)
+    assert "door-1 ended with 1" in error.message
+    assert "the key is missing" in error.message
+    assert "somebody" not in error.message
+    assert error.cure.endswith(f"{tmp_path / 'door-1.log'}")

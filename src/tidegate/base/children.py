@@ -150,11 +150,21 @@ def not_ready(spec: ChildSpec, code: int | None) -> RuntimeStateError:
     what = (
         f"ended with {code}" if code is not None else f"gave no answer in {spec.ready_within:g} s"
     )
+    said = log_tail(spec.log) or "its log is empty"
+    read = [str(spec.log)]
+    for log in _logs_below(spec.log):  # a child that runs children: the reason is theirs
+        said += f"; {log.stem}: {log_tail(log, lines=2)}"
+        read.append(str(log))
     return RuntimeStateError(
-        "child_not_ready",
-        f"{spec.name} {what}: {log_tail(spec.log) or 'its log is empty'}",
-        cure=f"read {spec.log}",
+        "child_not_ready", f"{spec.name} {what}: {said}", cure=f"read {' and '.join(read)}"
     )
+
+
+def _logs_below(log: Path, most: int = 1) -> list[Path]:
+    """Logs of the children of the child that writes ``log``: ``gateway-1.log`` of ``gateway.log``.
+    One is enough: what keeps one worker from its start keeps all."""
+    found = sorted(log.parent.glob(f"{log.stem}-[0-9]*.log"))
+    return [one for one in found if log_tail(one)][:most]
 
 
 def log_tail(log: Path, lines: int = 5) -> str:

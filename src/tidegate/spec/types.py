@@ -88,7 +88,8 @@ class Ledger(Part):
         ]
         | None
     ) = Field(None, examples=["coach.privacy:redact"])
-    """A function, text to text, that content passes through before it is written."""
+    """A function, text to text, that content passes through before it is written. Its module is
+    installed beside Tidegate, or lies in the folder where `tidegate up` is called."""
 
 
 def _one_or_many(value: object) -> object:
