@@ -66,7 +66,7 @@ def _upstream() -> str:
                     case [ast.Constant(str(code)), _, ast.Constant(int(status)), *_]:
                         statuses[code] = status
             elif isinstance(node, ast.Call) and ast.unparse(node.func) == "_CURES.get":
-                default = _text(node.args[1])
+                default = default or _text(node.args[1])
     rows = [
         f"| `{c}` | {s} | {_cell(cures.get(c, default))} |" for c, s in sorted(statuses.items())
     ]

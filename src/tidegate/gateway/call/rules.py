@@ -22,12 +22,14 @@ class Failure(msgspec.Struct, frozen=True):
 
     def error(self, model: str) -> RequestError:
         """The refusal for the client, naming the model that failed first."""
-        usual = _CHANGE if self.status in (400, 413, 422) else _RETRY
+        cure = _CURES.get(self.code, "retry later, or give the route a fallback model")
+        if self.status in (400, 413, 422):  # sent again as it is, it is refused again
+            cure = _CURES.get(self.code, "change the request as the message says")
         return Refused(
             self.status,
             self.code,
             f"model {model!r}: {self.words}",
-            cure=_CURES.get(self.code, usual),
+            cure=cure,
             retry_after=self.retry_after,
         )
 
@@ -42,8 +44,6 @@ class Refused(RequestError):
         self.retry_after = retry_after
 
 
-_RETRY = "retry later, or give the route a fallback model"
-_CHANGE = "change the request as the message says: sent again as it is, it is refused again"
 _CURES = {
     "context_length_exceeded": "send a shorter prompt, or route to a model with a larger context",
     "content_policy_violation": "change the request; no other model is asked about it",
