@@ -80,7 +80,13 @@ def test_content_begins_with_content() -> None:
 
 
 @pytest.mark.parametrize(
-    "delta", [{"refusal": "no"}, {"reasoning_content": "hm"}, {"tool_calls": [{"index": 0}]}]
+    "delta",
+    [
+        {"refusal": "no"},
+        {"reasoning_content": "hm"},
+        {"reasoning": "hm"},
+        {"tool_calls": [{"index": 0}]},
+    ],
 )
 def test_other_kinds_of_content(delta: dict[str, object]) -> None:
     reader, _ = read([event({"index": 0, "delta": delta})])

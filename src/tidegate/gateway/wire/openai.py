@@ -118,6 +118,8 @@ class Delta(msgspec.Struct):
     tool_calls: list[ToolCallDelta] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
+    reasoning: Any = None
+    """As newer servers name what the model thinks."""
 
 
 class ChunkChoice(msgspec.Struct):

@@ -111,7 +111,7 @@ class OpenAIEvents:
                 self._last = choice.index
             delta = choice.delta
             if delta is not None:
-                if delta.content or delta.refusal or delta.reasoning_content:
+                if delta.content or delta.refusal or delta.reasoning_content or delta.reasoning:
                     self.content = True
                     if choice.index == 0 and delta.content:
                         self._parts.append(delta.content)
