@@ -19,6 +19,8 @@ _BAR = 12
 """Characters of the bar of a share of 100%."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LONGEST_NAME = 40
+_LEGEND = """share: of the time of those near the P95 (P90 to P99). other: between the stages.
+A row counts only what ran it: call does not count what the cache answered."""
 
 
 def draw_profile(profile: Profile) -> Group:
@@ -41,7 +43,7 @@ def _parts(profile: Profile) -> Iterator[RenderableType]:
         )
     if profile.journeys or profile.routes:
         yield Text()
-        yield Text("share: of the time of those near the P95 (P90 to P99).", style="dim")
+        yield Text(_LEGEND, style="dim")
 
 
 def _picture(title: str, picture: Picture) -> Iterator[RenderableType]:
