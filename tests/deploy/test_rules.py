@@ -9,10 +9,10 @@ import pytest
 
 from tidegate.base.errors import RuntimeStateError
 from tidegate.deploy.probes import ensure_port_free
-from tidegate.deploy.rules import Doors, address, part_specs, served_models
+from tidegate.deploy.rules import Doors, address, part_specs
 from tidegate.gateway.__main__ import DRAIN_SECONDS, worker
 from tidegate.gateway.wire.http_server import LINGER_SECONDS
-from tidegate.release.values import GatewaySettings, Model, Release, Route
+from tidegate.release.values import GatewaySettings, Model, Release, Route, reachable_models
 
 DOORS = Doors(host="0.0.0.0", port=8080, operator_port=8081, workers=3)
 
@@ -21,8 +21,8 @@ def test_the_gateway_starts_last() -> None:
     specs = part_specs(Path("/app/.tidegate"), DOORS)
     assert [spec.name for spec in specs] == ["ledger", "console", "gateway"]
     assert specs[1].argv[-4:] == ("--host", "127.0.0.1", "--port", "8081")
-    expected = "-m tidegate.gateway --state /app/.tidegate --host 0.0.0.0 --port 8080 --workers 3"
-    assert " ".join(specs[-1].argv[1:]) == expected
+    expected = "--state /app/.tidegate --host 0.0.0.0 --port 8080 --workers 3"
+    assert " ".join(specs[-1].argv[1:]) == f"-P -m tidegate.gateway {expected}"
 
 
 def test_whoever_stops_a_worker_outlives_its_drain() -> None:
@@ -50,9 +50,9 @@ def test_only_models_that_a_request_can_reach_are_run() -> None:
     models = {n: Model(name=n, kind="chat", provider="local", upstream=n) for n in ("a", "b", "c")}
     routes = {"r": Route(name="r", kind="chat", models=("b", "a"))}
     release = Release(app="x", models=models, routes=routes)
-    assert [model.name for model in served_models(release)] == ["a", "b"]
+    assert [model.name for model in reachable_models(release)] == ["a", "b"]
     direct = Release(app="x", models=models, gateway=GatewaySettings(direct_models=True))
-    assert len(served_models(direct)) == 3
+    assert len(reachable_models(direct)) == 3
 
 
 def test_a_taken_port_is_named_with_its_option() -> None:

@@ -93,12 +93,12 @@ def test_models_have_plans_where_the_spec_allows_it() -> None:
 )
 def test_a_redactor_that_is_not_there_is_named(reference: str) -> None:
     with pytest.raises(ReleaseError) as caught:
-        load_redactor(reference)
+        load_redactor(reference, "/nowhere")
     assert caught.value.code == "redactor_missing"
 
 
 def test_a_redactor_is_found() -> None:
-    assert load_redactor(None) is None
-    redact = load_redactor("textwrap:dedent")
+    assert load_redactor(None, "/nowhere") is None
+    redact = load_redactor("textwrap:dedent", "/nowhere")
     assert redact is not None
     assert redact("  a") == "a"

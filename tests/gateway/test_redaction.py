@@ -32,9 +32,7 @@ def test_given_a_hook_then_no_secret_reaches_the_spool(
     release = msgspec.structs.replace(
         sample_release(upstream.base_url), ledger=LedgerSettings(redact="hook_of_the_app:mask")
     )
-    gateway = GatewayProcess(
-        tmp_path, release, database_url, valkey_url, environment={"PYTHONPATH": str(tmp_path)}
-    )
+    gateway = GatewayProcess(tmp_path, release, database_url, valkey_url)
     try:
         gateway.start()
         with gateway.client() as client:
@@ -56,5 +54,5 @@ def test_given_a_hook_then_no_secret_reaches_the_spool(
 def test_a_hook_that_does_not_exist_is_told_at_the_start() -> None:
     for reference in ("no_such_module:f", "os:no_such_function", "os:sep", ":x"):
         with pytest.raises(ReleaseError) as error:
-            load_redactor(reference)
+            load_redactor(reference, "/nowhere")
         assert error.value.code == "redactor_missing"

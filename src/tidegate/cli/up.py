@@ -25,14 +25,14 @@ from tidegate.cli.build import build_app
 from tidegate.cli.models import progress_bars
 from tidegate.deploy.local import plan_app, prepare_database
 from tidegate.deploy.probes import ensure_port_free
-from tidegate.deploy.rules import Doors, served_models
+from tidegate.deploy.rules import Doors
 from tidegate.deploy.run import serve
 from tidegate.deploy.upstreams import require_bindable
 from tidegate.pools import fetch_files, plan_pool
 from tidegate.pools.loopback import free_port
 from tidegate.registry import open_store
 from tidegate.registry.releases import short
-from tidegate.release.values import Release
+from tidegate.release.values import Release, reachable_models
 from tidegate.spec import locate
 from tidegate.stores.open import postgres_lock
 from tidegate.stores.settings import read_store_settings
@@ -179,7 +179,7 @@ def _ports(wanted: dict[str, tuple[str, int]]) -> dict[str, int]:
 
 def _pools(release: Release, folder: Path, state: Path) -> dict[str, tuple[ChildSpec, PoolAddress]]:
     """The pools of the local models that the release serves, their files fetched."""
-    models = [model for model in served_models(release) if model.pool is not None]
+    models = [model for model in reachable_models(release) if model.pool is not None]
     store = open_store(os.environ)
     pools = {}
     with _step("model files"), progress_bars() as progress:

@@ -10,7 +10,6 @@ import msgspec
 
 from tidegate.base.children import ChildSpec, log_folder
 from tidegate.deploy.probes import answers_ok
-from tidegate.release.values import Model, Release
 
 DRAIN = 36.0
 """Seconds the gateway has to end: 30 to finish the requests in flight, the others to write the
@@ -73,17 +72,9 @@ def _part(
 ) -> ChildSpec:
     return ChildSpec(
         name=room,
-        argv=(sys.executable, "-m", f"tidegate.{room}", "--state", str(state), *options),
+        argv=(sys.executable, "-P", "-m", f"tidegate.{room}", "--state", str(state), *options),
         log=log_folder(state) / f"{room}.log",
         probe=None if url is None else lambda: answers_ok(url),
         grace=grace,
         death_signal=death_signal,
     )
-
-
-def served_models(release: Release) -> tuple[Model, ...]:
-    """The models that a request can reach: those of the routes, or all where ``direct_models``."""
-    if release.gateway.direct_models:
-        return tuple(release.models.values())
-    reached = {name for route in release.routes.values() for name in route.models}
-    return tuple(model for name, model in release.models.items() if name in reached)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from tidegate.base.errors import ReleaseError, TidegateError
 from tidegate.base.runtime import Runtime
-from tidegate.deploy.rules import served_models
 from tidegate.gateway.boot import bind_model
-from tidegate.release.values import Release
+from tidegate.release.values import Release, reachable_models
 
 
 def require_bindable(release: Release, runtime: Runtime, environment: Mapping[str, str]) -> None:
@@ -18,7 +17,7 @@ def require_bindable(release: Release, runtime: Runtime, environment: Mapping[st
     is one thing, ReleaseError ``models_unbound`` with all of them when there are more.
     """
     found: dict[str, TidegateError] = {}
-    for model in served_models(release):
+    for model in reachable_models(release):
         try:
             bind_model(model, runtime, environment)
         except TidegateError as error:

@@ -12,6 +12,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 from tidegate.base.children import ChildSpec, log_folder
@@ -22,6 +23,7 @@ log = logging.getLogger("tidegate.gateway")
 
 BACKLOG = 2048
 DRAIN_SECONDS = 30.0
+PULSE_SECONDS = 10.0
 
 
 def main() -> None:
@@ -67,25 +69,45 @@ async def run(door: socket.socket, state: Path, workers: int) -> None:
         loop.add_signal_handler(number, stop.set)
     async with Supervisor() as supervisor:
         children = [supervisor.add(worker(door, state, n + 1)) for n in range(workers)]
-        await stop.wait()
+        started = asyncio.gather(*(child.ready() for child in children))
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            await started  # raises what kept a worker from serving: nothing here will mend that
+            await stopped
+        started.cancel()
         await asyncio.gather(*(child.stop() for child in children))
 
 
 def worker(door: socket.socket, state: Path, number: int) -> ChildSpec:
+    """A worker is ready when its pulse is there, and hangs when the pulse stops."""
+    alive = state / "run" / f"gateway-{number}.alive"
     return ChildSpec(
         name=f"gateway-{number}",
         argv=(
             sys.executable,
+            "-P",
             "-m",
             "tidegate.gateway.worker",
             str(state),
             str(door.fileno()),
             str(DRAIN_SECONDS),
+            str(alive),
         ),
+        probe=lambda: beats(alive),
+        prepare=lambda: alive.unlink(missing_ok=True),
         log=log_folder(state) / f"gateway-{number}.log",
         grace=DRAIN_SECONDS + 4.0,  # what is cut at the end still writes its receipt
         pass_fds=(door.fileno(),),
     )
+
+
+def beats(alive: Path) -> bool:
+    """Whether the pulse is younger than PULSE_SECONDS."""
+    try:
+        return time.time() - alive.stat().st_mtime < PULSE_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tidegate.gateway.plan import compile_plans, load_redactor
 from tidegate.gateway.record import Recorder
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
-from tidegate.release.values import Model, Release
+from tidegate.release.values import Model, Release, reachable_models
 from tidegate.secrets.resolve import resolve
 from tidegate.stores.settings import read_store_settings
 from tidegate.stores.valkey_client import ValkeyClient
@@ -39,12 +39,14 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
     runtime = msgspec.json.decode((state / "run" / "runtime.json").read_bytes(), type=Runtime)
     release = load_release(runtime.registry, runtime.release)
     targets = {
-        model.name: bind_model(model, runtime, environment) for model in release.models.values()
+        model.name: bind_model(model, runtime, environment) for model in reachable_models(release)
     }
     patience = read_store_settings(environment).valkey_deadline
     store = ValkeyClient(runtime.valkey_url, deadline=patience)
     spool = SpoolWriter(runtime.spool)
-    recorder = Recorder(spool, release.models, os.getpid(), load_redactor(release.ledger.redact))
+    recorder = Recorder(
+        spool, release.models, os.getpid(), load_redactor(release.ledger.redact, runtime.app)
+    )
     plans = compile_plans(release, runtime.release, targets)
     door = Door(release, runtime.release, plans, ExactCache(store), recorder)
     return Parts(door, store, spool, targets, runtime)

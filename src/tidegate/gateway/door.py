@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from time import perf_counter_ns
@@ -48,6 +49,7 @@ class Door:
         self.keys_required = release.gateway.keys == "required"
         self._recorder = recorder
         self._keys: KeyTable | None = None
+        self.keys_came = asyncio.Event()
         self._release_header = ("x-tidegate-release", digest)
 
     @property
@@ -57,6 +59,7 @@ class Door:
     def take_keys(self, snapshot: KeySnapshot) -> None:
         """A new snapshot is in force from the next request on."""
         self._keys = KeyTable(snapshot)
+        self.keys_came.set()
 
     def find_key(self, token: str | None, now: float) -> KeyRecord:
         """The key of ``token``. Raises RequestError 401 with the reason, 503 before keys came."""

@@ -57,7 +57,7 @@ async def _return(
     call.model, call.usage, call.finish = answer.model, answer.usage, answer.finish
     call.answer_content = answer.body
     if call.usage is None:
-        await settle(call, call.upstream.get("messages", b""), answer.content or "")
+        settle(call, call.upstream.get("messages", b""), answer.content or "")
     if call.plan.guard is not None:
         call.plan.guard.check(answer)
         call.leave("guard", perf_counter_ns())
@@ -106,7 +106,7 @@ async def _relay(
         call.usage, call.finish = answer.usage, answer.finish
         call.answer_content = stream.reader.assembled()
         if call.usage is None:
-            await settle(call, call.upstream["messages"], answer.content or "")
+            settle(call, call.upstream["messages"], answer.content or "")
         if call.plan.guard is not None:
             call.plan.guard.check(answer)
             call.leave("guard", perf_counter_ns())
@@ -137,7 +137,7 @@ async def _break_off(
     call.outcome = "upstream_cut" if outcome == "upstream_cut" else "failed"
     call.usage = stream.usage
     stream.close(error.code)
-    await settle(call, call.upstream["messages"], stream.reader.text())
+    settle(call, call.upstream["messages"], stream.reader.text())
     door.record(call)
     out.end(error_event(error))
 

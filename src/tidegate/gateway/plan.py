@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -79,10 +80,14 @@ def compile_plans(release: Release, digest: str, targets: Mapping[str, Target]) 
     return plans
 
 
-def load_redactor(reference: str | None) -> Callable[[str], str] | None:
-    """The function named ``package.module:function``. Raises ReleaseError when there is none."""
+def load_redactor(reference: str | None, app: str) -> Callable[[str], str] | None:
+    """The function named ``package.module:function``, installed or in the folder ``app``.
+
+    Raises ReleaseError when there is none."""
     if reference is None:
         return None
+    if app not in sys.path:
+        sys.path.append(app)  # last, so that no file of the app hides an installed module
     module, _, name = reference.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 from urllib.parse import unquote
@@ -30,6 +31,9 @@ from tidegate.switches import watch
 
 log = logging.getLogger("tidegate.gateway")
 
+KEYS_WITHIN = 3.0
+"""Seconds that a starting worker waits for its keys before it takes requests without."""
+
 _KINDS = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
 _JSON = [("content-type", "application/json")]
 
@@ -37,8 +41,9 @@ _JSON = [("content-type", "application/json")]
 class Gateway:
     """One worker's application: ``handle`` answers one request, whatever it is."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, alive: Path | None = None) -> None:
         self._parts = parts
+        self._alive = alive
         self._door = parts.door
         self._tasks: set[asyncio.Task[Any]] = set()
         self._models = {name: _model(name) for name in served_models(parts.door.release)}
@@ -46,6 +51,7 @@ class Gateway:
     # -- life -----------------------------------------------------------------------------------
 
     async def start(self) -> None:
+        """Everything but the door: after this a request can be answered."""
         parts = self._parts
         await parts.store.start()
         keys_file = parts.runtime.run / "keys.json"
@@ -53,9 +59,16 @@ class Gateway:
             watch(parts.runtime.database_url, self._door.take_keys, fallback_file=keys_file)
         )
         self._spawn(self._tend())
+        if self._door.keys_required:
+            try:
+                async with asyncio.timeout(KEYS_WITHIN):
+                    await self._door.keys_came.wait()
+            except TimeoutError:
+                log.warning(
+                    "no keys within %g s: requests are refused until they come", KEYS_WITHIN
+                )
 
     async def stop(self) -> None:
-        await asyncio.sleep(0)  # a receipt that is only now being settled must begin to be written
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -65,10 +78,19 @@ class Gateway:
         self._parts.spool.close()
 
     async def _tend(self) -> None:
-        """Once a second: write what waits for the disk, let old spool files go."""
+        """Once a second: write what waits for the disk, let old spool files go, show a pulse."""
         while True:
             await asyncio.sleep(1.0)
             self._parts.spool.tend()
+            self.pulse()
+
+    def pulse(self) -> None:
+        """Show the master that this loop turns."""
+        if self._alive is not None:
+            try:
+                self._alive.touch()
+            except OSError as error:
+                log.debug("no pulse: %s", error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -116,16 +138,9 @@ class Gateway:
         call.outcome, call.code = "client_gone", "client_gone"
         call.status = 200 if out.begun else 499
         call.leave(_stage_after(call), perf_counter_ns())
-        if call.partial_text is None or call.usage is not None:
-            self._door.record(call)
-        else:
-            self._spawn(self._settle_and_record(call, call.partial_text))
-
-    async def _settle_and_record(self, call: Call, text: str) -> None:
-        try:
-            await settle(call, call.upstream.get("messages", b""), text)
-        finally:
-            self._door.record(call)
+        if call.partial_text is not None:
+            settle(call, call.upstream.get("messages", b""), call.partial_text)
+        self._door.record(call)
 
     def _answer_other(self, request: Request, out: Response) -> None:
         path, reading = request.path, request.method in ("GET", "HEAD")
@@ -172,7 +187,9 @@ def _stage_after(call: Call) -> str:
 
 
 def _no_such_place(path: str, method: str) -> RequestError:
-    places = "POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models, GET /health"
+    places = (
+        "POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models, GET /health, GET /ready"
+    )
     if path in _KINDS or path == "/v1/models":
         return RequestError(
             405,

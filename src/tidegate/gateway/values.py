@@ -46,6 +46,7 @@ class Call:
         "client_gone",
         "code",
         "deadline",
+        "fallbacks",
         "fields",
         "finish",
         "first_token",
@@ -91,6 +92,8 @@ class Call:
         self.wants_usage = False
         self.deadline = 0.0
         """Loop time at which the whole request must be over."""
+        self.fallbacks = 0
+        """Models that may still be asked when the present one gives no answer."""
         self.tenant: str | None = None
         self.key_id: str | None = None
         self.journey: str | None = None

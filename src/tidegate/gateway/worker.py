@@ -1,4 +1,4 @@
-"""One gateway worker: ``python -m tidegate.gateway.worker STATE FD DRAIN_SECONDS``."""
+"""One gateway worker: ``python -m tidegate.gateway.worker STATE FD DRAIN_SECONDS PULSE``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ log = logging.getLogger("tidegate.gateway")
 OPEN_FILES = 65_536
 
 
-async def serve(state: Path, door: socket.socket, drain_seconds: float) -> None:
-    """Serve until SIGTERM, then drain: what runs is finished, nothing new is taken."""
+async def serve(state: Path, door: socket.socket, drain_seconds: float, alive: Path) -> None:
+    """Serve until SIGTERM, then drain: what runs is finished, nothing new is taken.
+
+    The file ``alive`` is touched once a second as long as the loop turns.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parts = assemble(state, os.environ)
-    gateway = Gateway(parts)
+    gateway = Gateway(parts, alive)
     await gateway.start()
     server = Server(gateway.handle, parts.door.max_body_bytes)
     listener = await loop.create_server(lambda: Connection(server), sock=door, backlog=2048)
@@ -40,6 +43,7 @@ async def serve(state: Path, door: socket.socket, drain_seconds: float) -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # requests make few cycles: looking seldom is enough
     log.info("worker %d serves %s", os.getpid(), parts.door.digest)
+    gateway.pulse()
     await stop.wait()
     listener.close()
     await server.drain(drain_seconds)
@@ -57,11 +61,11 @@ def allow_connections() -> None:
 
 def main(argv: list[str]) -> None:
     allow_connections()
-    state, handle, drain_seconds = argv
+    state, handle, drain_seconds, alive = argv
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     door = socket.socket(fileno=int(handle))
     try:
-        uvloop.run(serve(Path(state), door, float(drain_seconds)))
+        uvloop.run(serve(Path(state), door, float(drain_seconds), Path(alive)))
     except TidegateError as error:
         log.error("%s", error)
         sys.exit(error.exit)

@@ -182,3 +182,11 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerSettings = LedgerSettings()
     files: dict[str, Pinned] = {}
     """Every file of the app folder that is part of the release, by path."""
+
+
+def reachable_models(release: Release) -> tuple[Model, ...]:
+    """The models that a request can reach: those of the routes, or all where ``direct_models``."""
+    if release.gateway.direct_models:
+        return tuple(release.models.values())
+    reached = {name for route in release.routes.values() for name in route.models}
+    return tuple(model for name, model in release.models.items() if name in reached)

@@ -62,8 +62,9 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
 
     A target whose provider has no counterpart of the request is passed over: nothing was sent."""
     first: RequestError | None = None
-    for target in targets:
+    for position, target in enumerate(targets, 1):
         started = time.perf_counter_ns()
+        call.fallbacks = len(targets) - position
         try:
             return await ask(call, target, started)
         except AttemptFailed as failed:
@@ -100,7 +101,7 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
     while True:
         connection = await _connect(call, target)
         try:
-            connection.send(data, deadline=call.deadline, quiet=None)
+            connection.send(data, deadline=_share(call), quiet=None, shared=call.fallbacks > 0)
             reply = await connection.whole()
             break
         except UpstreamFault as fault:
@@ -129,6 +130,16 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
         content=parsed.content,
         tool_calls=parsed.tool_calls,
     )
+
+
+def _share(call: Call) -> float:
+    """The loop time until which one model may take for a whole answer. Nothing tells how far it
+    is, so it gets half of what is left while there are others to ask, and all when it is the last.
+    """
+    if call.fallbacks == 0:
+        return call.deadline
+    now = asyncio.get_running_loop().time()
+    return now + (call.deadline - now) / 2
 
 
 async def _joined(call: Call, target: Target, started: int) -> Answer:

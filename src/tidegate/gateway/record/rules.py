@@ -15,8 +15,11 @@ def cost(call: Call, models: Mapping[str, Model]) -> float | None:
 
     A replayed answer costs 0, and so does a request that no model got or that was answered with
     an error: providers do not bill those. A model that was asked and whose usage nobody knows (it
-    timed out, it was cut, the client left) has an unknown cost, never 0.
+    timed out, it was cut, the client left) has an unknown cost, never 0; so has a request that was
+    rescued after such a failure, whose bill has both.
     """
+    if any(_may_bill(attempt) for attempt in call.attempts[:-1]):
+        return None
     if call.usage is not None:
         model = models.get(call.model or "")
         return cost_of(call.usage, model.price) if model else None

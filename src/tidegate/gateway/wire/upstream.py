@@ -44,12 +44,17 @@ FAULTS = {
     "upstream_connect_timeout": 504,
     "upstream_first_token_timeout": 504,
     "upstream_idle_timeout": 504,
+    "upstream_answer_timeout": 504,
     "upstream_total_timeout": 504,
     "upstream_cut": 502,
     "upstream_protocol": 502,
     "upstream_too_large": 502,
 }
 """Fault code to the HTTP status a client sees when nothing else could answer."""
+
+
+_TOTAL = ("upstream_total_timeout", "the request's total time is used up")
+_SHARE = ("upstream_answer_timeout", "no whole answer in half of the time that was left")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -225,16 +230,17 @@ class Connection(asyncio.Protocol):
         """True while no byte of the answer has come: the request may be sent again elsewhere."""
         return self._received == 0
 
-    def send(self, data: bytes, *, deadline: float, quiet: float | None) -> None:
+    def send(
+        self, data: bytes, *, deadline: float, quiet: float | None, shared: bool = False
+    ) -> None:
         """Send a request. ``deadline`` is loop time; ``quiet`` is the first-token limit in seconds
-        of a stream, None for a whole answer."""
+        of a stream, None for a whole answer. ``shared``: the deadline is this attempt's share of
+        the request's time, so that something is left for the next model."""
         self._reset()
         self._clean = False
         self.was_reused, self._used = self._used, True
         self._parser = httptools.HttpResponseParser(self)
-        self._total = self._loop.call_at(
-            deadline, self._fail, "upstream_total_timeout", "the request's total time is used up"
-        )
+        self._total = self._loop.call_at(deadline, self._fail, *(_SHARE if shared else _TOTAL))
         if quiet is not None:
             self._streamed = True
             self._limit, self._limit_code = quiet, "upstream_first_token_timeout"

@@ -21,4 +21,4 @@ def command(launch: Launch) -> Command:
         "--threads": str(settings.threads),
     }
     words = (word for pair in options.items() for word in pair)
-    return Command(argv=(sys.executable, "-m", "tidegate.pools.llama_server", *words))
+    return Command(argv=(sys.executable, "-P", "-m", "tidegate.pools.llama_server", *words))

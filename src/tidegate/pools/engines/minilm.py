@@ -18,4 +18,4 @@ def command(launch: Launch) -> Command:
         "--threads": str(launch.settings.threads),
     }
     words = (word for pair in options.items() for word in pair)
-    return Command(argv=(sys.executable, "-m", "tidegate.pools.embed_server", *words))
+    return Command(argv=(sys.executable, "-P", "-m", "tidegate.pools.embed_server", *words))
