@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import psycopg
 import pytest
@@ -24,13 +25,15 @@ from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_cache import plan
 from tidegate.base.children import Child
 from tidegate.base.errors import RuntimeStateError
-from tidegate.gateway.__main__ import listen
+from tidegate.gateway.__main__ import beats, listen
+from tidegate.release.values import LedgerSettings, Model
 from tidegate.stores.postgres import (
     ensure_database,
     postgres_place,
     postgres_spec,
 )
 from tidegate.stores.valkey import valkey_socket, valkey_spec
+from tidegate.switches import create_key
 from tidegate.testing import ModelServer, Script
 
 
@@ -168,6 +171,15 @@ def test_given_postgresql_dies_then_requests_go_on_and_new_keys_come_when_it_is_
             workers(gateway)[0].send_signal(signal.SIGKILL)  # and a worker starts without it
             eventually(lambda: serves(gateway), 10)
             assert len(gateway.receipts(21)) >= 21
+            child = Child(spec)
+            child.wait_ready()
+            with psycopg.connect(url) as connection:
+                late = create_key(connection, name="late").token
+            bearer = {"authorization": f"Bearer {late}"}
+            eventually(lambda: httpx.get(f"{gateway.url}/v1/models", headers=bearer).is_success, 15)
+            log = (gateway.state / "log" / "gateway-1.log").read_text()
+            assert log.count("degraded: keys stay as they were") <= 2, "once for each worker's life"
+            assert "recovered: keys are fresh again" in log
     finally:
         child.kill()
 
@@ -226,6 +238,51 @@ def test_given_sigterm_then_running_streams_finish_and_nothing_new_is_taken(
         assert "[DONE]" in answers[0].text
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{gateway.url}/health")
+
+
+def test_given_a_worker_that_hangs_then_its_pulse_stops_and_its_probe_says_no(
+    tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
+) -> None:
+    with own_gateway(tmp_path, database_url, valkey_url, upstream) as gateway:
+        (worker,) = workers(gateway)
+        alive = gateway.state / "run" / "gateway-1.alive"
+        assert beats(alive)
+        worker.send_signal(signal.SIGSTOP)
+        eventually(lambda: not beats(alive), 15)
+        worker.send_signal(signal.SIGCONT)
+        eventually(lambda: beats(alive), 5)
+
+
+def test_given_a_worker_that_cannot_start_then_the_gateway_says_why_and_ends(
+    tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
+) -> None:
+    release = msgspec.structs.replace(
+        sample_release(upstream.base_url), ledger=LedgerSettings(redact="nowhere:mask")
+    )
+    gateway = GatewayProcess(tmp_path, release, database_url, valkey_url)
+    started = time.monotonic()
+    with pytest.raises(AssertionError, match="redactor_missing"):
+        gateway.start()
+    assert gateway.process is not None
+    assert gateway.process.wait(5) == 1
+    assert time.monotonic() - started < 15
+
+
+def test_given_a_model_that_no_route_names_then_its_missing_key_hurts_nobody(
+    tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
+) -> None:
+    release = sample_release(upstream.base_url)
+    idle = Model(name="idle", kind="chat", provider="local", upstream="x", keys="secret:none")
+    release = msgspec.structs.replace(
+        release,
+        models={**release.models, "idle": idle},
+        gateway=msgspec.structs.replace(release.gateway, direct_models=False),
+    )
+    gateway = GatewayProcess(tmp_path, release, database_url, valkey_url)
+    try:
+        assert serves(gateway.start())
+    finally:
+        gateway.stop()
 
 
 def test_given_the_master_is_killed_then_no_worker_stays(

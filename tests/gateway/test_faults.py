@@ -143,6 +143,17 @@ def test_a_whole_answer_falls_back(gateway: GatewayProcess, upstream: ModelServe
     assert [(a.model, a.status) for a in receipt.attempts] == [("small", 503), ("spare", 200)]
 
 
+def test_a_whole_answer_that_does_not_come_leaves_time_for_the_fallback(
+    gateway: GatewayProcess, upstream: ModelServer
+) -> None:
+    upstream.script = Script.of("hang")
+    answer = post(gateway, "rescued")
+    assert answer.json()["choices"][0]["message"]["content"] == SPARE_ANSWER
+    (receipt,) = gateway.receipts(1)
+    assert [attempt.code for attempt in receipt.attempts] == ["upstream_answer_timeout", None]
+    assert receipt.cost is None, "the model that hung may bill too, so the whole is unknown"
+
+
 def test_when_all_fail_the_first_error_is_told(
     gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer
 ) -> None:
