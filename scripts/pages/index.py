@@ -7,6 +7,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {
     "quickstart.md": "from nothing to a profile in five minutes",
+    "http-api.md": "what the gateway takes and answers",
     "spec-reference.md": "every key of `tidegate.yaml` (generated)",
     "commands.md": "every command with its options (generated)",
     "errors.md": "every error code (generated)",

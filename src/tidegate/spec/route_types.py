@@ -137,8 +137,8 @@ class Cache(Part):
 class Timeouts(Part):
     """How long to wait. `total` is the deadline of the whole request, every attempt included. An
     answer that is not streamed comes from a provider in one piece: there only `connect` and `total`
-    hold, and a model that hangs uses up `total` before a fallback can be asked. A stream falls
-    back after `first_token`."""
+    hold, and while there are fallbacks to ask a model gets half of the time that is left. A stream
+    falls back after `first_token`."""
 
     connect: Duration = 2.0
     """For a connection to the model."""

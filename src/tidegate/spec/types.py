@@ -89,7 +89,7 @@ class Ledger(Part):
         | None
     ) = Field(None, examples=["coach.privacy:redact"])
     """A function, text to text, that content passes through before it is written. Its module is
-    installed beside Tidegate, or lies in the folder where `tidegate up` is called."""
+    installed beside Tidegate, or lies in the app's folder."""
 
 
 def _one_or_many(value: object) -> object:
