@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.gateway.app import GatewayProcess
+from tests.gateway.conftest import ANSWER
 from tests.gateway.test_bad_input import CHAT
 from tests.gateway.test_faults import events, text_of
+from tidegate.ledger.spool_reader import read_chunk, spool_files
 from tidegate.testing import ModelServer, Script
 
 _test = itertools.count()
@@ -77,6 +80,13 @@ def test_a_stream_is_replayed_byte_for_byte(gateway: GatewayProcess) -> None:
     assert second.headers["x-tidegate-cache"] == "hit"
     assert second.content == first.content
     assert events(second)[-1] == "[DONE]"
+    gateway.receipts(2)
+    kept = [
+        json.loads(record.response)["choices"][0]["message"]["content"]
+        for path in spool_files(gateway.runtime.spool)
+        for record in read_chunk(path, 0, records=1 << 20, size=1 << 30).records[-2:]
+    ]
+    assert kept[-2:] == [ANSWER, ANSWER], "the ledger has what was replayed, too"
 
 
 def test_identical_calls_in_flight_are_asked_once(

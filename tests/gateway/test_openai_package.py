@@ -80,12 +80,16 @@ def test_embeddings(client: openai.OpenAI, gateway: GatewayProcess) -> None:
     assert receipt.usage is not None
 
 
-def test_models(client: openai.OpenAI) -> None:
+def test_models(client: openai.OpenAI, gateway: GatewayProcess) -> None:
     names = {model.id for model in client.models.list()}
     assert {"plain", "plan", "embed", "small"} <= names
     assert client.models.retrieve("plan").id == "plan"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("nothing")
+    receipts = gateway.receipts(3)
+    assert [(r.kind, r.status, r.outcome) for r in receipts] == [
+        ("other", 200, "served"), ("other", 200, "served"), ("other", 404, "refused"),
+    ]  # fmt: skip
 
 
 def test_a_model_where_the_spec_allows_it(client: openai.OpenAI) -> None:

@@ -8,7 +8,8 @@ import pytest
 from tests.gateway.calls import plans_of
 from tests.gateway.releases import PLAN, pinned, sample_release
 from tidegate.base.errors import ReleaseError
-from tidegate.gateway.plan import load_redactor
+from tidegate.gateway.call import make_target
+from tidegate.gateway.plan import compile_plans, load_redactor
 from tidegate.release.values import Caps, OutputSchema, Release, Tool
 
 RELEASE = sample_release("http://127.0.0.1:9/v1")
@@ -102,3 +103,15 @@ def test_a_redactor_is_found() -> None:
     redact = load_redactor("textwrap:dedent", "/nowhere")
     assert redact is not None
     assert redact("  a") == "a"
+
+
+def test_where_a_variable_of_the_base_url_leads_is_part_of_it() -> None:
+    release = with_model(base_url="${UPSTREAM}")
+    seen = set()
+    for port in (10, 11):
+        targets = {
+            model.name: make_target(model, f"http://127.0.0.1:{port}/v1", None)
+            for model in release.models.values()
+        }
+        seen.add(compile_plans(release, "sha256:0", targets)["plan"].fingerprint)
+    assert len(seen) == 2

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit import admit
 from tidegate.gateway.cache import Flight
-from tidegate.gateway.call import Stream, ask_stream, ask_whole
+from tidegate.gateway.call import Stream, ask_stream, ask_whole, join_chunks
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import render
@@ -77,6 +77,8 @@ async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None
         door.record(call)
         out.whole(200, door.headers(call, answer.stored_at), answer.body)
         return
+    if call.plan.route.store_content:
+        call.answer_content = join_chunks(answer.body, answer.model)
     out.begin(door.stream_headers(door.headers(call, answer.stored_at)))
     await out.send(answer.body)
     call.first_token = (perf_counter_ns() - call.started) / 1e6

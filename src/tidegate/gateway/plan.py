@@ -54,6 +54,8 @@ class Plan:
             prompt,
             [release.tools[name] for name in route.tools],
             [release.models[name] for name in route.models],
+            # Where a variable in base_url leads here; a pool's address says nothing about answers.
+            [None if target.pooled else target.pool.origin for target in self.targets],
         )
         self.fingerprint = hashlib.sha256(canonical_json(identity)).digest()
 

@@ -155,7 +155,11 @@ class Gateway:
                     raise _no_such_place(path, request.method)
                 if self._door.keys_required:
                     self._door.find_key(bearer(request.header(b"authorization")), call.at)
-                out.whole(200, _JSON, self._describe(unquote(path.removeprefix("/v1/models"))))
+                found = self._describe(unquote(path.removeprefix("/v1/models")))
+                call.status, call.outcome = 200, "served"
+                call.leave("admit", perf_counter_ns())
+                self._door.record(call)
+                out.whole(200, _JSON, found)
             except RequestError as error:
                 self._refuse(call, error, out)
 

@@ -16,6 +16,7 @@ import msgspec
 from tidegate.base.errors import RequestError
 from tidegate.base.money import Usage
 from tidegate.gateway.call.ports import Encoded, EventReader
+from tidegate.gateway.call.providers.openai import OpenAIEvents
 from tidegate.gateway.call.rules import Failure, of_fault, of_status
 from tidegate.gateway.call.target import Target
 from tidegate.gateway.values import Answer, Call
@@ -156,6 +157,15 @@ async def _joined(call: Call, target: Target, started: int) -> Answer:
         raise
     stream.close()
     return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
+
+
+def join_chunks(body: bytes, model: str) -> bytes:
+    """The events of a kept stream as one JSON answer, for the ledger. They are in the OpenAI form,
+    whatever provider they came from."""
+    reader = OpenAIEvents(model, True)
+    for event in EventSplitter().feed(body):
+        reader.feed(event)
+    return reader.assembled()
 
 
 def _encode(call: Call, target: Target, stream: bool) -> Encoded:
