@@ -6,6 +6,9 @@ import os
 import time
 from collections.abc import Callable
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""A random hex digit to one whose upper two bits are the variant."""
+
 
 def make_id_source(
     now: Callable[[], float] = time.time, entropy: Callable[[int], bytes] = os.urandom
@@ -14,21 +17,20 @@ def make_id_source(
 
     Entropy is drawn 4 KiB at a time, for one system call per several hundred ids.
     """
-    pool = b""
+    pool = ""
     at = 0
 
     def new_id() -> str:
         nonlocal pool, at
         if at >= len(pool):
-            pool, at = entropy(4096), 0
-        tail = int.from_bytes(pool[at : at + 10], "big")
-        at += 10
+            pool, at = entropy(4096)[:4095].hex(), 0
+        random = pool[at : at + 19]
+        at += 19
+        if len(random) < 19:
+            return new_id()
         # 48 bits of milliseconds | version 7 | 12 random bits | variant 10 | 62 random bits
-        milliseconds = int(now() * 1000)
-        random_a = tail >> 68
-        random_b = tail & 0x3FFFFFFFFFFFFFFF
-        value = milliseconds << 80 | 7 << 76 | (random_a & 0xFFF) << 64 | 2 << 62 | random_b
-        return f"{value:032x}"
+        variant = _VARIANT[random[3]]
+        return f"{int(now() * 1000):012x}7{random[:3]}{variant}{random[4:]}"
 
     return new_id
 

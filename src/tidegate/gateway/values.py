@@ -119,5 +119,5 @@ class Call:
 
     def leave(self, stage: str, now: int) -> None:
         """The stage ends at ``now`` (perf_counter_ns): what passed since the last mark is its."""
-        self.stages[stage] = round((now - self.tick) / 1e6, 4)
+        self.stages[stage] = (now - self.tick) // 100 / 10_000
         self.tick = now

@@ -237,7 +237,7 @@ def test_an_entry_of_another_version_is_a_miss_and_is_replaced(valkey_url: str) 
 
 
 @pytest.mark.parametrize("entry_age", [0.0, 2.0])
-def test_a_worker_remembers_for_a_second_what_it_served(
+def test_a_worker_remembers_for_a_second_what_was_asked_again(
     valkey_url: str, entry_age: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(near, "SECONDS", 1.0)
@@ -245,6 +245,8 @@ def test_a_worker_remembers_for_a_second_what_it_served(
     async def main() -> None:
         async with workers(valkey_url) as (cache,):
             upstream = Upstream(0)
+            await upstream.serve(cache, chat_call(PLAN))
+            assert len(cache._near) == 0, "what is asked once takes no memory"
             await upstream.serve(cache, chat_call(PLAN))
             commands = cache._store.statistics().commands
             loop = asyncio.get_running_loop()

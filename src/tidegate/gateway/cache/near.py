@@ -1,7 +1,8 @@
 """A worker's own memory of what it served a moment ago, in front of the shared store.
 
 An entry lives for one second, so what is evicted or flushed in the store is gone here within that
-second too. It saves the round trip for calls that come in bursts, which is when it matters.
+second too. Only answers that were asked for again get here: it saves the round trip for calls that
+come in bursts, which is when it matters, and costs the others nothing.
 """
 
 from __future__ import annotations

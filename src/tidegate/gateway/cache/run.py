@@ -107,7 +107,6 @@ class ExactCache:
             kept = msgspec.structs.replace(answer, stored_at=now, content=None)
             value = _ENTRY + _encoder.encode(kept)
             if len(value) <= _LARGEST:
-                self._near.put(flight.key, kept, asyncio.get_running_loop().time(), ttl)
                 self._store.tell(b"SET", flight.key, value, b"PX", max(1, int(ttl * 1000)))
                 flight.lease = None
         self._land(flight, answer)

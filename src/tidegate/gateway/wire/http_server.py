@@ -493,11 +493,11 @@ def _date_line() -> bytes:
 
 def _head(status: int, headers: HeaderList, length: int | None, keep_alive: bool) -> bytes:
     """Status line and headers. ``length`` None: chunked; -1: the end is the close."""
-    lines = [_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode(), _date_line()]
-    lines += [f"{name}: {value}\r\n".encode("latin-1", "replace") for name, value in headers]
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
     if length is None:
-        lines.append(b"transfer-encoding: chunked\r\n")
+        text += "transfer-encoding: chunked\r\n"
     elif length >= 0:
-        lines.append(b"content-length: %d\r\n" % length)
-    lines.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
-    return b"".join(lines)
+        text += f"content-length: {length}\r\n"
+    text += "\r\n" if keep_alive else "connection: close\r\n\r\n"
+    line = _LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode()
+    return line + _date_line() + text.encode("latin-1", "replace")
