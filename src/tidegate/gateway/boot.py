@@ -76,7 +76,7 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
     return make_target(model, bound.text, key)
 
 
-def served_models(release: Release) -> list[str]:
+def served_names(release: Release) -> list[str]:
     """Names that ``/v1/models`` lists: routes, and models where the spec lets clients name them."""
     names = list(release.routes)
     if release.gateway.direct_models:
