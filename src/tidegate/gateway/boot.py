@@ -18,7 +18,7 @@ from tidegate.gateway.plan import compile_plans, load_redactor
 from tidegate.gateway.record import Recorder
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
-from tidegate.release.values import Model, Release, reachable_models
+from tidegate.release.values import Model, reachable_models
 from tidegate.secrets.resolve import resolve
 from tidegate.stores.settings import read_store_settings
 from tidegate.stores.valkey_client import ValkeyClient
@@ -74,11 +74,3 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
     if model.keys is not None:
         key = resolve(model.keys, Path(runtime.state), environment).reveal()[0]
     return make_target(model, bound.text, key)
-
-
-def served_names(release: Release) -> list[str]:
-    """Names that ``/v1/models`` lists: routes, and models where the spec lets clients name them."""
-    names = list(release.routes)
-    if release.gateway.direct_models:
-        names += [name for name in release.models if name not in release.routes]
-    return names

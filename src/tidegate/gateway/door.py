@@ -40,7 +40,6 @@ class Door:
         cache: ExactCache,
         recorder: Recorder,
     ) -> None:
-        self.release = release
         self.digest = digest
         self.routes = plans
         self.cache = cache

@@ -17,6 +17,7 @@ from tidegate.gateway.values import Answer, Call
 from tidegate.gateway.wire.http_server import Request, Response
 from tidegate.gateway.wire.openai import error_event
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
+from tidegate.ledger.receipts import Outcome
 
 DONE = b"data: [DONE]\n\n"
 
@@ -120,9 +121,9 @@ async def _relay(
         out.end(DONE)
     except UpstreamFault as fault:
         code = fault.code
-        await _break_off(door, call, stream, _told(fault), "upstream_cut", out)
+        _break_off(door, call, stream, _told(fault), "upstream_cut", out)
     except RequestError as error:  # the guard: what was streamed is not what was promised
-        await _break_off(door, call, stream, error, "failed", out)
+        _break_off(door, call, stream, error, "failed", out)
     finally:
         if not call.recorded:
             call.answer_content = stream.reader.assembled()
@@ -130,13 +131,12 @@ async def _relay(
         stream.close(code)
 
 
-async def _break_off(
-    door: Door, call: Call, stream: Stream, error: RequestError, outcome: str, out: Response
+def _break_off(
+    door: Door, call: Call, stream: Stream, error: RequestError, outcome: Outcome, out: Response
 ) -> None:
     call.leave("guard" if "call" in call.stages else "call", perf_counter_ns())
     call.answer_content = stream.reader.assembled()
-    call.status, call.code = 200, error.code
-    call.outcome = "upstream_cut" if outcome == "upstream_cut" else "failed"
+    call.status, call.code, call.outcome = 200, error.code, outcome
     call.usage = stream.usage
     stream.close(error.code)
     settle(call, call.upstream["messages"], stream.reader.text())

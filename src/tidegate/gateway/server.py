@@ -20,7 +20,7 @@ import msgspec
 from tidegate.base.errors import RequestError
 from tidegate.base.ids import new_id
 from tidegate.gateway.admit import bearer, find_model
-from tidegate.gateway.boot import Parts, served_names
+from tidegate.gateway.boot import Parts
 from tidegate.gateway.call.rules import Refused
 from tidegate.gateway.path import serve
 from tidegate.gateway.record import settle
@@ -46,7 +46,7 @@ class Gateway:
         self._alive = alive
         self._door = parts.door
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._models = {name: _model(name) for name in served_names(parts.door.release)}
+        self._models = {name: _model(name) for name in parts.door.routes}
 
     # -- life -----------------------------------------------------------------------------------
 

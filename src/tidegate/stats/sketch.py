@@ -46,11 +46,6 @@ def bucket_of(values: ArrayLike) -> NDArray[np.intp]:
     return np.where(array < LOWEST, 0, np.minimum(index, BUCKETS - 1))
 
 
-def value_of(buckets: ArrayLike) -> NDArray[np.float64]:
-    """The value that stands for each bucket, in milliseconds."""
-    return np.asarray(_VALUES[np.asarray(buckets, dtype=np.intp)], dtype=np.float64)
-
-
 class Sketch:
     """How many values fell into each bucket. Immutable; ``+`` merges."""
 

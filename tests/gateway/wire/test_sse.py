@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate.gateway.wire import sse
-from tidegate.gateway.wire.sse import EventSplitter, data_of, name_of
+from tidegate.gateway.wire.sse import EventSplitter, data_of
 
 ENDS = (b"\n", b"\r\n", b"\r")
 LINES = st.one_of(
@@ -97,14 +97,6 @@ def test_no_byte_is_lost_of_garbage(stream: bytes, places: list[int]) -> None:
 )
 def test_the_data_of_an_event(lines: list[bytes], data: bytes | None, end: bytes) -> None:
     assert data_of(end.join(lines) + end + end) == data
-
-
-@pytest.mark.parametrize("end", ENDS)
-def test_the_name_of_an_event(end: bytes) -> None:
-    assert name_of(b"event: content_block_delta" + end + b"data: {}" + end + end) == (
-        b"content_block_delta"
-    )
-    assert name_of(b"data: event: no" + end + end) == b""
 
 
 def test_an_event_above_the_limit_is_refused_in_whatever_pieces() -> None:

@@ -77,11 +77,3 @@ def data_of(event: bytes) -> bytes | None:
         return event[5:].strip()
     lines = [line[5:].strip() for line in _LINE.split(event) if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
-
-
-def name_of(event: bytes) -> bytes:
-    """The ``event:`` field, or b"" when there is none."""
-    for line in _LINE.split(event):
-        if line.startswith(b"event:"):
-            return line[6:].strip()
-    return b""
