@@ -132,4 +132,4 @@ def test_a_day_of_a_million_requests_is_answered_at_once(connection: Connection)
     assert route.times.p95 == pytest.approx(
         float(np.quantile([r.total for r in sample], 0.95, method="lower")), rel=0.0101
     )
-    assert took < 2.0
+    assert took < 20  # half a second on a quiet machine; reading the receipts would take minutes

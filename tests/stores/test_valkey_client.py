@@ -89,7 +89,7 @@ def test_without_a_server_everything_says_so_at_once(tmp_path: Path) -> None:
         for _ in range(100):
             with pytest.raises(ValkeyDown, match="no connection"):
                 await client.call("GET", "k")
-        assert asyncio.get_running_loop().time() - started < 0.5
+        assert asyncio.get_running_loop().time() - started < 2
         await client.stop()
 
     run(main())
@@ -150,7 +150,7 @@ def test_a_server_that_does_not_answer_costs_one_deadline_each_then_nothing() ->
                 started = loop.time()
                 with pytest.raises(ValkeyDown):
                     await client.call("GET", "k")
-                assert loop.time() - started < 0.5
+                assert loop.time() - started < 2
             await until(lambda: not client.up)
             with pytest.raises(ValkeyDown, match="no connection"):
                 await client.call("GET", "k")

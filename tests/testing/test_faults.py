@@ -148,14 +148,14 @@ def test_a_missing_ending_and_an_error_inside_a_200(path: str) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_slow_answers_are_whole(path: str, stream: bool) -> None:
     late = hear(SlowFirstToken(0.2), path, stream)
-    assert late.seconds >= 0.2
+    assert late.seconds > 0.19  # loop timers may fire a clock tick early
     with ModelServer(Words(6)) as server:
         straight = Heard(server, path, stream).data
         server.reset()
         server.script = Script.of(Drip(0.001, 20))
         dripped = Heard(server, path, stream)
     assert dripped.data == straight
-    assert dripped.seconds > 0.01
+    assert dripped.seconds > 0.005
 
 
 @pytest.mark.parametrize("stream", [True, False])

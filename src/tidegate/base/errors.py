@@ -94,11 +94,21 @@ class RuntimeStateError(TidegateError):
 
 
 class RequestError(TidegateError):
-    """One request is refused or failed; ``status`` is the HTTP status it is answered with."""
+    """One request is refused or failed; ``status`` is the HTTP status it is answered with.
+
+    ``retry_after`` is the value of that header: whole seconds, or a provider's own text."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, cure: str, param: str | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        cure: str,
+        param: str | None = None,
+        retry_after: str | None = None,
     ) -> None:
         super().__init__(code, message, cure=cure)
         self.status = status
         self.param = param
+        self.retry_after = retry_after

@@ -21,7 +21,6 @@ from tidegate.base.errors import RequestError
 from tidegate.base.ids import new_id
 from tidegate.gateway.admit import bearer, find_model
 from tidegate.gateway.boot import Parts
-from tidegate.gateway.call.rules import Refused
 from tidegate.gateway.path import serve
 from tidegate.gateway.record import settle
 from tidegate.gateway.values import Call
@@ -127,7 +126,7 @@ class Gateway:
         if out.begun:
             return
         headers = self._door.headers(call)
-        if isinstance(error, Refused) and error.retry_after:
+        if error.retry_after:
             headers.append(("retry-after", error.retry_after))
         out.whole(error.status, headers, error_body(error))
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.gateway.call.rules import Refused, of_fault, of_status
+from tidegate.base.errors import RequestError
+from tidegate.gateway.call.rules import of_fault, of_status
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
 
 
@@ -54,7 +55,7 @@ def test_no_failure_looks_like_success_or_blames_the_client_s_key(
     status: int, code: str | None, message: str | None
 ) -> None:
     error = of_status(status, code, message, "3").error("small")
-    assert isinstance(error, Refused)
+    assert isinstance(error, RequestError)
     assert 400 <= error.status < 600
     assert error.status not in (401, 402, 403, 404), "the client's own key and route were right"
     assert "'small'" in error.message
@@ -68,7 +69,7 @@ def test_the_provider_s_words_about_our_key_are_not_passed_on() -> None:
 
 def test_retry_after_is_passed_on() -> None:
     error = of_status(429, None, None, "7").error("small")
-    assert isinstance(error, Refused)
+    assert isinstance(error, RequestError)
     assert error.retry_after == "7"
 
 

@@ -25,23 +25,13 @@ class Failure(msgspec.Struct, frozen=True):
         cure = _CURES.get(self.code, "retry later, or give the route a fallback model")
         if self.status in (400, 413, 422):  # sent again as it is, it is refused again
             cure = _CURES.get(self.code, "change the request as the message says")
-        return Refused(
+        return RequestError(
             self.status,
             self.code,
             f"model {model!r}: {self.words}",
             cure=cure,
             retry_after=self.retry_after,
         )
-
-
-class Refused(RequestError):
-    """A failure of the upstream as the client sees it; ``retry_after`` is passed on as it came."""
-
-    def __init__(
-        self, status: int, code: str, message: str, *, cure: str, retry_after: str | None
-    ) -> None:
-        super().__init__(status, code, message, cure=cure)
-        self.retry_after = retry_after
 
 
 _CURES = {
