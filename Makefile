@@ -46,7 +46,10 @@ bench-gateway: setup bench-peers  ## the gateway against nginx, TensorZero, Port
 bench-quick: setup bench-peers  ## a minute and a half: nginx, TensorZero, Tidegate; no memory run
 	@$(PY) -m bench.gateway --quick $(if $(JSON),--json)
 
+soak: setup  ## an hour of bounded traffic with faults: nothing may grow (MINUTES=5 for less)
+	@$(PY) -m bench.soak --minutes $(or $(MINUTES),60) $(if $(JSON),--json)
+
 clean:  ## remove what the targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway bench-quick clean
+.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway bench-quick soak clean
