@@ -23,8 +23,6 @@ import msgspec
 
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
-KEEP = 86_400_000
-"""Milliseconds that a counter outlives its use: in a full store, cached answers leave first."""
 _UNSENT_MOST = 10_000
 
 SCRIPT = b"""

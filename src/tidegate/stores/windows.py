@@ -18,6 +18,9 @@ PREFIX = "tg:l:"
 NANO = 1_000_000_000
 """Dollars are counted in whole billionths: exact up to nine million dollars."""
 
+KEEP = 86_400_000
+"""Milliseconds that a counter outlives its use: in a full store, cached answers leave first."""
+
 
 class Window(msgspec.Struct, frozen=True):
     """``[start, end)`` in seconds since the epoch, and its name in keys."""

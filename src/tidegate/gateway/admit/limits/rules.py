@@ -12,14 +12,12 @@ from tidegate.base.errors import RequestError
 from tidegate.gateway.values import Line
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.release.values import Limit, Model, Route
-from tidegate.stores.windows import NANO, Unit, Window, grain_of
+from tidegate.stores.windows import KEEP, NANO, Unit, Window, grain_of
 
 DEFAULT_OUTPUT = 4096
 """Completion tokens that a request may use when neither it nor its route says how many."""
 LEASE_BEYOND = 10.0
 """Seconds that a lease outlives the deadline of its request."""
-_KEEP = 86_400_000
-"""Milliseconds that a counter outlives its use: in a full store, cached answers leave first."""
 _MOST_TOKENS = 1 << 40
 
 
@@ -92,7 +90,7 @@ def _line(limit: Limit, route: Route, covered: Sequence[str], models: Mapping[st
         charge=limit.unit == "requests" and not by_model,
         capacity=capacity,
         rate=rate,
-        ttl=_KEEP + (0 if rate == 0 else math.ceil(capacity / rate)) + _lease_ms(route),
+        ttl=KEEP + (0 if rate == 0 else math.ceil(capacity / rate)) + _lease_ms(route),
         closed=limit.on_outage == "closed",
         # Dollars a million tokens are a thousand billionths a token.
         prompt_nano=max((price.input or 0.0) for price in prices) * 1000,
