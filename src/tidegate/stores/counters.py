@@ -35,6 +35,8 @@ local function drained(used, at, rate)
   if rate > 0 and now > at then return math.max(0, used - (now - at) * rate) end
   return used
 end
+-- A counter is kept a day beyond its use, so once an hour is often enough to say so.
+local function stale(at) return math.floor(at / 3600000) ~= math.floor(now / 3600000) end
 if ARGV[1] == 's' then
   local slot = ARGV[3]
   for i = 1, #KEYS do
@@ -42,19 +44,26 @@ if ARGV[1] == 's' then
     local lent, truth = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
     local rate, ttl = tonumber(ARGV[a + 2]), ARGV[a + 3]
     local state = redis.call('HMGET', KEYS[i], 'u', 't', slot)
+    local left = nil
     if lent > 0 and state[3] then
-      local left = tonumber(state[3]) - lent
-      if left > 0 and tonumber(slot) > now then
-        redis.call('HSET', KEYS[i], slot, string.format('%.0f', left))
-      else
+      left = tonumber(state[3]) - lent
+      if left <= 0 or tonumber(slot) <= now then
         redis.call('HDEL', KEYS[i], slot)
+        left = nil
       end
     end
     if truth > 0 then
-      local used = drained(tonumber(state[1] or 0), tonumber(state[2] or now), rate) + truth
-      redis.call('HSET', KEYS[i], 'u', string.format('%.17g', used),
-                 't', string.format('%.0f', math.max(now, tonumber(state[2] or 0))))
-      redis.call('PEXPIRE', KEYS[i], ttl)
+      local at = tonumber(state[2] or 0)
+      local used = string.format('%.17g', drained(tonumber(state[1] or 0), at, rate) + truth)
+      local new = string.format('%.0f', math.max(now, at))
+      if left then
+        redis.call('HSET', KEYS[i], 'u', used, 't', new, slot, string.format('%.0f', left))
+      else
+        redis.call('HSET', KEYS[i], 'u', used, 't', new)
+      end
+      if stale(at) then redis.call('PEXPIRE', KEYS[i], ttl) end
+    elseif left then
+      redis.call('HSET', KEYS[i], slot, string.format('%.0f', left))
     end
   end
   return 1
@@ -66,7 +75,7 @@ local used, lent, at, room, worst = {}, {}, {}, {}, nil
 for i = 1, #KEYS do
   local a = i * 6 + 1
   local flat = redis.call('HGETALL', KEYS[i])
-  local u, t, l = 0, now, 0
+  local u, t, l = 0, 0, 0
   for j = 1, #flat, 2 do
     local field = flat[j]
     if field == 'u' then u = tonumber(flat[j + 1])
@@ -75,7 +84,7 @@ for i = 1, #KEYS do
     else redis.call('HDEL', KEYS[i], field) end
   end
   u = drained(u, t, tonumber(ARGV[a + 4]))
-  used[i], lent[i], at[i] = u, l, math.max(now, t)
+  used[i], lent[i], at[i] = u, l, t
   room[i] = tonumber(ARGV[a + 3]) - u - l
   local mask = tonumber(ARGV[a])
   if tonumber(ARGV[a + 1]) > room[i] + 1e-6 then
@@ -95,11 +104,11 @@ for i = 1, #KEYS do
   else
     if ARGV[a + 2] == 'c' then
       redis.call('HSET', KEYS[i], 'u', string.format('%.17g', used[i] + amount),
-                 't', string.format('%.0f', at[i]))
+                 't', string.format('%.0f', math.max(now, at[i])))
     elseif amount > 0 then
-      redis.call('HINCRBY', KEYS[i], slot, string.format('%.0f', amount))
+      redis.call('HINCRBY', KEYS[i], slot, ARGV[a + 1])
     end
-    redis.call('PEXPIRE', KEYS[i], ARGV[a + 5])
+    if stale(at[i]) then redis.call('PEXPIRE', KEYS[i], ARGV[a + 5]) end
     reply[i + 3] = math.max(0, math.floor(room[i] - amount + 1e-6))
   end
 end
