@@ -39,27 +39,30 @@ class Limits:
         barred = limits.unpriced
         if barred == limits.every:
             raise rules.no_price(limits.models)
-        amounts = [rules.amount_of(line, worst) for line in limits.lines]
-        for line, amount in zip(limits.lines, amounts, strict=True):
+        wishes: list[Borrow] = []
+        windows: list[Window] = []
+        for line in limits.lines:
+            amount = rules.amount_of(line, worst)
             if amount > line.capacity:
                 barred |= line.covers
                 if barred == limits.every:
                     raise rules.never_fits(line, amount)
-        windows = [self._window(line.calendar, call.at) for line in limits.lines]
-        wishes = [
-            Borrow(
-                _key(line, window, call),
-                line.covers,
-                amount,
-                line.charge,
-                line.capacity,
-                line.rate,
-                line.ttl
-                if line.calendar is None
-                else line.ttl + int((window.end - call.at) * 1000),
+            window = self._window(line.calendar, call.at)
+            windows.append(window)
+            ttl = line.ttl
+            if line.calendar is not None:  # to the end of its window and beyond
+                ttl += int((window.end - call.at) * 1000)
+            wishes.append(
+                Borrow(
+                    _key(line, window, call),
+                    line.covers,
+                    amount,
+                    line.charge,
+                    line.capacity,
+                    line.rate,
+                    ttl,
+                )
             )
-            for line, window, amount in zip(limits.lines, windows, amounts, strict=True)
-        ]
         borrowing = self._counters.borrow(wishes, limits.lease, limits.grain, limits.every, barred)
         call.loan = Loan(limits.lines, windows, wishes, borrowing)
 
@@ -126,8 +129,3 @@ def _key(line: Line, window: Window, call: Call) -> bytes:
     if scope is None:
         scope = (call.key_id if line.per == "key" else call.tenant) or ""
     return (counter_stem(line.name, line.unit, window.name) + scope).encode(errors="surrogatepass")
-
-
-def _kept(line: Line, window: Window, at: float) -> int:
-    """Milliseconds that the counter is kept: a budget's to the end of its window and beyond."""
-    return line.ttl if line.calendar is None else line.ttl + int((window.end - at) * 1000)
