@@ -48,7 +48,12 @@ routes:
     caps: {{prompt_tokens: 4000, output_tokens: 256}}
 journeys:
   get-plan: {{routes: [plan, talk]}}
+{limits}"""
+_LIMITS = """\
+limits:
+  spend: {per: tenant, dollars: 100000, every: day}
 """
+"""One limit that is borrowed from and settled, and never refuses."""
 _SCHEMA = {
     "type": "object",
     "required": ["title", "minutes", "steps"],
@@ -61,7 +66,7 @@ _SCHEMA = {
 }
 
 
-def write_app(app: Path, upstreams: Upstreams, *, guard: bool) -> None:
+def write_app(app: Path, upstreams: Upstreams, *, guard: bool, limited: bool = False) -> None:
     """An app folder whose route ``plan`` has every stage on and whose route ``talk`` streams."""
     (app / "prompts").mkdir(parents=True)
     (app / "schemas").mkdir()
@@ -74,6 +79,7 @@ def write_app(app: Path, upstreams: Upstreams, *, guard: bool) -> None:
         to_stream=upstreams.stream,
         price="price: {input: 0.15, output: 0.6}",
         output="output: schemas/plan.json" if guard else "store: {content: true}",
+        limits=_LIMITS if limited else "",
     )
     (app / "tidegate.yaml").write_text(spec)
 
@@ -115,11 +121,16 @@ def receipts_level(state: Path, at: float) -> int | None:
 
 @contextlib.contextmanager
 def start_tidegate(
-    folder: Path, upstreams: Upstreams, *, guard: bool = True, processes: int = 1
+    folder: Path,
+    upstreams: Upstreams,
+    *,
+    guard: bool = True,
+    limited: bool = False,
+    processes: int = 1,
 ) -> Iterator[System]:
     """All parts, as ``tidegate up`` runs them, with embedded PostgreSQL and Valkey."""
     app = folder / "app"
-    write_app(app, upstreams, guard=guard)
+    write_app(app, upstreams, guard=guard, limited=limited)
     product = Product("tidegate", folder, group_names=GROUPS)
     command = [
         str(Path(sys.executable).with_name("tidegate")),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
+from tidegate.gateway.admit import Limits
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.record import Recorder
@@ -38,11 +39,13 @@ class Door:
         digest: str,
         plans: Mapping[str, Plan],
         cache: ExactCache,
+        limits: Limits,
         recorder: Recorder,
     ) -> None:
         self.digest = digest
         self.routes = plans
         self.cache = cache
+        self.limits = limits
         self.journeys = frozenset(release.journeys)
         self.max_body_bytes = release.gateway.max_body_bytes
         self.keys_required = release.gateway.keys == "required"
@@ -98,4 +101,6 @@ class Door:
             headers.append(("x-tidegate-model", call.model))
         if stored_at is not None:
             headers.append(("age", str(max(0, int(time.time() - stored_at)))))
+        if call.loan is not None:
+            headers += call.loan.headers
         return headers

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit import admit
 from tidegate.gateway.cache import Flight
-from tidegate.gateway.call import Stream, ask_stream, ask_whole, join_chunks
+from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_chunks
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import render
@@ -31,13 +31,15 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
     await render(call)
     call.leave("render", perf_counter_ns())
 
+    door.limits.reserve(call)  # leaves in one write with the cache's command
     kept, flight = await door.cache.look(call, request.header(b"cache-control"))
-    call.leave("cache", perf_counter_ns())
-    if kept is not None:
-        await _replay(door, call, kept, out)
-        return
     try:
-        chain = choose(call.plan.targets)
+        await door.limits.granted(call)
+        call.leave("cache", perf_counter_ns())
+        if kept is not None:
+            await _replay(door, call, kept, out)
+            return
+        chain = choose(allowed(call))
         call.leave("route", perf_counter_ns())
         if call.stream:
             stream = await ask_stream(call, chain.targets)
@@ -48,6 +50,14 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
     finally:
         if flight is not None:
             door.cache.leave(flight)
+
+
+def allowed(call: Call) -> list[Target]:
+    """The targets of the route, but those whose own limit has nothing left."""
+    targets: list[Target] = call.plan.targets
+    if call.loan is None or not call.loan.barred:
+        return targets
+    return [target for target in targets if target.model.name not in call.loan.barred]
 
 
 async def _return(

@@ -12,6 +12,7 @@ import msgspec
 
 from tidegate.base.errors import ReleaseError
 from tidegate.base.hashing import canonical_json
+from tidegate.gateway.admit import limits_of
 from tidegate.gateway.call import Target
 from tidegate.gateway.guard import OutputGuard
 from tidegate.gateway.render import Template, compile_template
@@ -48,6 +49,7 @@ class Plan:
                     },
                 }
             )
+        self.limits = limits_of(release.limits, route, release.models)
         # The cache's own settings and the kept content do not change what is answered.
         identity = (
             msgspec.structs.replace(route, cache_ttl=None, store_content=True),

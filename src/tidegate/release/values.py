@@ -137,6 +137,27 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Whether prompts and responses are kept beside the receipts."""
 
 
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that may be used in a time."""
+
+    name: str
+    per: Literal["key", "tenant", "route", "model", "app"]
+    unit: Literal["requests", "tokens", "dollars"]
+    amount: float
+    """In ``every``: requests, tokens or US dollars."""
+    calendar: Literal["hour", "day", "week", "month"] | None = None
+    """A budget for each such window in UTC; None: a bucket that refills in ``every``."""
+    every: float | None = None
+    """Seconds in which a bucket refills from nothing to ``amount``."""
+    burst: float | None = None
+    """Most at once out of a bucket; None: as ``amount``."""
+    routes: tuple[str, ...] = ()
+    """Only requests to these; empty: to any."""
+    models: tuple[str, ...] = ()
+    """Only what these answer; empty: whichever does."""
+    on_outage: Literal["open", "closed"] = "open"
+
+
 class Journey(msgspec.Struct, frozen=True, kw_only=True):
     """What a user does; may span several routes and app stages."""
 
@@ -172,6 +193,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     prompts: dict[str, Prompt] = {}
     tools: dict[str, Tool] = {}
     routes: dict[str, Route] = {}
+    limits: dict[str, Limit] = {}
     journeys: dict[str, Journey] = {}
     datasets: dict[str, Pinned] = {}
     evals: dict[str, dict[str, Any]] = {}

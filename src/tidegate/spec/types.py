@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from tidegate.spec.limit_types import Limit, Match
 from tidegate.spec.model_types import Artifact, Model, Pool, Price
 from tidegate.spec.proof_types import Dataset, Environment, Eval, Journey, Slo, Train
 from tidegate.spec.route_types import (
@@ -34,6 +35,8 @@ __all__ = [
     "Input",
     "Journey",
     "Ledger",
+    "Limit",
+    "Match",
     "Model",
     "ModelChoice",
     "Pool",
@@ -114,6 +117,8 @@ class Spec(Part):
     """Tools that models may ask for."""
     routes: dict[Name, Route] = {}
     """What the app asks for by name."""
+    limits: dict[Name, Limit] = {}
+    """Most that may be used in a time: requests, tokens, dollars."""
     journeys: dict[Name, Journey] = {}
     """What users do, and what is promised for it."""
     datasets: dict[Name, Dataset] = {}

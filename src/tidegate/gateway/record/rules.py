@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from tidegate.base.money import cost_of
-from tidegate.gateway.values import Call
+from tidegate.gateway.values import Call, Line
 from tidegate.ledger.receipts import Attempt
 from tidegate.release.values import Model
+from tidegate.stores.windows import NANO
 
 
 def cost(call: Call, models: Mapping[str, Model]) -> float | None:
@@ -32,3 +34,29 @@ def _may_bill(attempt: Attempt) -> bool:
     if attempt.status is None:
         return attempt.code not in ("upstream_unreachable", "upstream_connect_timeout")
     return attempt.status == 200
+
+
+def truth(call: Call, line: Line, worst: int, models: Mapping[str, Model]) -> int:
+    """What ``call`` used of ``line``, in its unit. A try that may have been billed, and whose usage
+    nobody knows, counts as ``worst``; so it is with money whose price nobody knows."""
+    if line.charge:
+        return 1
+    if line.unit == "requests":  # of a model: as many as were sent to it
+        return sum(attempt.model in line.models for attempt in call.attempts)
+    tries, known = call.attempts, 0
+    if call.usage is not None:
+        tries = tries[:-1]
+        if call.model in line.models:
+            known = _counted(call, line, worst, models)
+    unknown = sum(attempt.model in line.models and _may_bill(attempt) for attempt in tries)
+    return known + unknown * worst
+
+
+def _counted(call: Call, line: Line, worst: int, models: Mapping[str, Model]) -> int:
+    usage, model = call.usage, models.get(call.model or "")
+    if usage is None or model is None:
+        return 0
+    if line.unit == "tokens":
+        return usage.prompt + usage.completion
+    dollars = cost_of(usage, model.price)
+    return worst if dollars is None else math.ceil(dollars * NANO - 1e-6)
