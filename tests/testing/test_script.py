@@ -41,6 +41,47 @@ def test_conditions(text: str, expected: list[int]) -> None:
     assert hits(Script.of(text)) == expected
 
 
+def test_a_step_ends_after_its_times() -> None:
+    with ModelServer(script=Script.of("times=2 key=a status=401", "key=b status=429")) as server:
+
+        def status(key: str) -> int:
+            head = {"authorization": f"Bearer {key}"}
+            ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            url = f"{server.base_url}/chat/completions"
+            return httpx.post(url, json=ask, headers=head).status_code
+
+        assert [status(key) for key in "abcaba"] == [401, 429, 200, 401, 429, 200]
+        assert [seen.key for seen in server.requests] == list("abcaba")
+        assert all(seen.bytes_sent > 100 for seen in server.requests)
+        server.script = Script.of("times=1 status=500")
+        assert [status("c"), status("c")] == [500, 200]
+
+
+def test_windows_of_time_follow_the_servers_clock() -> None:
+    now = [100.0]
+    script = Script.of(
+        "key=a until_seconds=5 status=429", "period_seconds=60 after_seconds=50 reset"
+    )
+    with ModelServer(script=script, clock=lambda: now[0]) as server:
+
+        def met(at: float, **headers: str) -> str | None:
+            now[0] = 100.0 + at
+            ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            try:
+                httpx.post(f"{server.base_url}/chat/completions", json=ask, headers=headers)
+            except httpx.HTTPError:
+                pass
+            return server.requests[-1].fault
+
+        mine = {"x-api-key": "a"}
+        assert [met(0, **mine), met(4.9, **mine), met(5, **mine)] == ["status", "status", None]
+        assert [met(0), met(49), met(50), met(59), met(61), met(115)] == [
+            *(None, None, "reset", "reset", None, "reset")
+        ]
+        server.reset()
+        assert met(115) is None  # the clock was set to 0 as well
+
+
 def test_the_first_step_that_fits_is_played() -> None:
     script = Script.of("index=1 status=500", Step(fault=Reset(), every=2), Cut(1))
     played = [script.fault_for(seen(n), "m", 0) for n in range(4)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,9 @@ class Step:
 
     Requests are counted from 0 in order of arrival. ``after`` and ``first`` bound the count,
     ``every`` takes each n-th (every=10: 9, 19, ...), ``rate`` a share of them by the seed.
+    ``times`` ends the step once it was played so often. ``after_seconds`` and ``until_seconds``
+    bound the time since the server was made or reset, or the time in each period where
+    ``period_seconds`` says how long one is (a burst).
     """
 
     fault: Fault
@@ -33,17 +37,28 @@ class Step:
     after: int | None = None
     every: int | None = None
     rate: float | None = None
+    times: int | None = None
+    after_seconds: float | None = None
+    until_seconds: float | None = None
+    period_seconds: float | None = None
+    key: str | None = None
+    """The provider key that the request brings."""
     model: str | None = None
     path: str | None = None
     when: Callable[[SeenRequest], bool] | None = None
 
     def fits(self, request: SeenRequest, model: str, seed: int) -> bool:
-        at = request.index
+        at, now = request.index, request.at
+        if self.period_seconds is not None:
+            now %= self.period_seconds
         return (
             (self.indexes is None or at in self.indexes)
             and (self.first is None or at < self.first)
             and (self.after is None or at >= self.after)
             and (self.every is None or (at + 1) % self.every == 0)
+            and (self.after_seconds is None or now >= self.after_seconds)
+            and (self.until_seconds is None or now < self.until_seconds)
+            and (self.key is None or request.key == self.key)
             and (self.model is None or model == self.model)
             and (self.path is None or request.path.startswith(self.path))
             and (self.rate is None or random.Random(f"{seed}/{at}").random() < self.rate)
@@ -62,16 +77,22 @@ class Script:
         """Steps, bare faults (for every request) and texts as of ``parse_step``, in any mix."""
         return cls(tuple(_as_step(step) for step in steps))
 
-    def fault_for(self, request: SeenRequest, model: str, seed: int) -> Fault | None:
-        """The fault of the request's own header, else of the first step that fits.
+    def fault_for(
+        self, request: SeenRequest, model: str, seed: int, played: Counter[int] | None = None
+    ) -> Fault | None:
+        """The fault of the request's own header, else of the first step that fits. ``played``
+        counts how often each step was, for those that end.
 
         Raises UsageError ``fault_unreadable`` for a header that names no fault.
         """
         asked = request.headers.get(FAULT_HEADER)
         if asked is not None:
             return parse_step(asked).fault
-        for step in self.steps:
-            if step.fits(request, model, seed):
+        played = Counter() if played is None else played
+        for at, step in enumerate(self.steps):
+            spent = step.times is not None and played[at] >= step.times
+            if not spent and step.fits(request, model, seed):
+                played[at] += 1
                 return step.fault
         return None
 
@@ -88,6 +109,11 @@ _CONDITIONS: dict[str, Callable[[str], Any]] = {
     "after": int,
     "every": int,
     "rate": float,
+    "times": int,
+    "after_seconds": float,
+    "until_seconds": float,
+    "period_seconds": float,
+    "key": str,
     "model": str,
     "path": str,
 }
