@@ -8,7 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from tidegate.base.errors import UsageError
-from tidegate.testing import Cut, ModelServer, Refuse, Reset, Script, SeenRequest, Step
+from tidegate.testing import (
+    Cut,
+    Hang,
+    Lognormal,
+    ModelServer,
+    Refuse,
+    Reset,
+    Script,
+    SeenRequest,
+    SlowFirstToken,
+    Stall,
+    Step,
+)
 from tidegate.testing.script import parse_step
 
 
@@ -108,6 +120,14 @@ def test_details() -> None:
     assert parse_step("status=503 retry_after=1m").fault == Refuse(status=503, retry_after=60)
     assert parse_step("cut=5 how=clean").fault == Cut(5, "clean")
     assert parse_step("cut").fault == Cut()
+    assert parse_step("hang=2s").fault == Hang(2)
+    assert parse_step("stall=2 seconds=30 then=resume").fault == Stall(2, 30, "resume")
+    assert parse_step("slow_first_token=lognormal:2s,0.5").fault == SlowFirstToken(
+        Lognormal(2, 0.5)
+    )
+    assert parse_step("status=429 retry_after=2 retry_form=date").fault == Refuse(
+        retry_after=2, retry_form="date"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,6 +141,9 @@ def test_details() -> None:
         "every=x reset",
         "reset how=clean",
         "drip=2",
+        "bad_body=odd",
+        "mutate=odd",
+        "when=odd reset",
     ],
 )
 def test_unreadable_faults_say_what_may_be_written(text: str) -> None:

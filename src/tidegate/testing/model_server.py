@@ -10,6 +10,7 @@ The same seed, script and order of requests give the same bytes and the same wai
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import socket
 import threading
@@ -192,7 +193,7 @@ class ModelServer:
             return beats
         seen.fault = fault.name
         self._faults[fault.name] += 1
-        return play(fault, beats, dialect)
+        return play(fault, beats, dialect, random.Random(f"{behaviour.seed}/{seen.index}"))
 
     def _get(self, seen: SeenRequest, path: str) -> Beats:
         if path == "/health":
