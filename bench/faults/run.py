@@ -61,9 +61,8 @@ class Servers:
 
 
 @contextlib.contextmanager
-def servers(scenario: Scenario) -> Iterator[Servers]:
-    """Two servers that say the answer, 5 ms a token, and fail as the scenario wants."""
-    name = scenario.id.lower()
+def servers(name: str) -> Iterator[Servers]:
+    """Two servers that say the answer, 5 ms a token; ``play`` gives them their faults."""
     with (
         ModelServer(ANSWER, first_token=0.02, inter_token=0.005) as primary,
         ModelServer(ANSWER, first_token=0.02, inter_token=0.005) as fallback,
@@ -191,7 +190,8 @@ def run(settings: Settings, say: Say) -> dict[str, Any]:
         running: dict[str, tuple[System, dict[str, Servers]]] = {}
         for name in settings.systems:
             cells = {
-                one.id: stack.enter_context(servers(one)) for one in (_WARM, *settings.scenarios)
+                one.id: stack.enter_context(servers(one.id.lower()))
+                for one in (_WARM, *settings.scenarios)
             }
             (folder := root / name).mkdir()
             try:

@@ -163,8 +163,8 @@ def _once(fault: Fault) -> Script:
 
 def scenarios(scale: float = 1.0) -> tuple[Scenario, ...]:
     """S01 to S16. With ``scale`` below 1 waits and limits shrink: for tests whose gateway has
-    shorter timeouts too. Bounds on the number of tries in a time stay, because a gateway's
-    back-off does."""
+    shorter timeouts too. Bounds on tries in a time and on recovery stay, because a gateway's
+    back-off and its breaker's pause do."""
     form: Literal["seconds", "milliseconds"] = "seconds" if scale == 1 else "milliseconds"
     return (
         Scenario(
@@ -274,7 +274,7 @@ def scenarios(scale: float = 1.0) -> tuple[Scenario, ...]:
             title="503 for a minute, then well",
             primary=Script.of(Step(fault=Refuse(status=503), until_seconds=60 * scale)),
             limit=30,
-            checks=(Recovers(seconds=30 * scale),),
+            checks=(Recovers(seconds=30),),
             calls=20,
             every=4 * scale,
             outage=60 * scale,
