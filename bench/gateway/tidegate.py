@@ -97,7 +97,7 @@ def _door(port: int, route: str, key: str) -> Door:
     return Door(port, "/v1/chat/completions", json.dumps(body), headers)
 
 
-def _ready(log: Path) -> dict[str, Any] | None:
+def ready_line(log: Path) -> dict[str, Any] | None:
     """The object that ``tidegate up --json`` prints once it serves."""
     for line in log.read_text(errors="replace").splitlines():
         if line.startswith("{") and '"gateway_url"' in line:
@@ -139,9 +139,9 @@ def start_tidegate(
     ]
     with child(product, command, patience=40) as (process, log):
         wait_until(
-            lambda: _ready(log) is not None, "tidegate up", seconds=90, process=process, log=log
+            lambda: ready_line(log) is not None, "tidegate up", seconds=90, process=process, log=log
         )
-        ready = _ready(log) or {}
+        ready = ready_line(log) or {}
         port = int(str(ready["gateway_url"]).rpartition(":")[2])
         key = Path(ready["key_file"]).read_text().strip()
         plan = _door(port, "plan", key)
