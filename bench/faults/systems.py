@@ -141,7 +141,11 @@ def start_portkey(folder: Path, pairs: Pairs) -> Iterator[System]:
                 "api_key": "none",
                 "custom_host": f"http://127.0.0.1:{to}/v1",
                 "override_params": {"model": model},
-                "retry": {"attempts": RETRIES, "use_retry_after_header": True, "useRetryAfterHeader": True},
+                "retry": {
+                    "attempts": RETRIES,
+                    "use_retry_after_header": True,
+                    "useRetryAfterHeader": True,
+                },
                 "request_timeout": TIMEOUT * 1000,
             }
 
