@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
 from tidegate.base.errors import RequestError
+from tidegate.gateway.call.ask import LEFT, Ask, AttemptFailed, T
+from tidegate.gateway.call.hedge import hedged
 from tidegate.gateway.call.ports import Encoded
 from tidegate.gateway.call.providers.openai import OpenAIEvents
 from tidegate.gateway.call.rules import Failure, of_fault, of_status
@@ -28,30 +29,21 @@ _JOINLESS = frozenset(("n", "logprobs", "top_logprobs"))
 """Parameters whose answers a stream cannot be put together into."""
 _STALE_MS = 1000.0
 """A kept connection that had been closed breaks within this time of being used."""
-_LEFT = Failure("client_gone", "the client left", 499, False)
-
-
-T = TypeVar("T")
-Ask: TypeAlias = Callable[[Call, Target, int], Awaitable[T]]
-"""Ask one target, at perf_counter_ns; raises AttemptFailed."""
-
-
-class AttemptFailed(Exception):
-    """One model gave no answer."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.words)
-        self.failure = failure
+_HELD_ANSWER = 8 << 20
+"""Most bytes of a streamed answer that is held until it is complete."""
 
 
 async def ask_whole(call: Call, targets: Sequence[Target]) -> Answer:
-    """A whole answer from the first model that gives one. Raises RequestError, the first one."""
-    return await _first_of(call, targets, _whole)
+    """A whole answer from the first model that gives one: of a client that streams, all events of
+    it. Raises RequestError, the first one."""
+    if call.stream:
+        return await _first_of(call, targets, _held(hedged(_stream, call.plan.hedge, targets)))
+    return await _first_of(call, targets, hedged(_whole, call.plan.hedge, targets))
 
 
 async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
     """A stream past its commit point. Raises RequestError: the first failure."""
-    return await _first_of(call, targets, _stream)
+    return await _first_of(call, targets, hedged(_stream, call.plan.hedge, targets))
 
 
 async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
@@ -71,7 +63,7 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
         except RequestError as unfit:
             first = first or unfit
         except asyncio.CancelledError:
-            _note(call, target, started, _LEFT)
+            _note(call, target, started, LEFT)
             raise
     assert first is not None
     raise first
@@ -81,10 +73,11 @@ def _note(call: Call, target: Target, started: int, failure: Failure) -> bool:
     """Put the failed attempt on the receipt; whether the next model may try."""
     call.attempts.append(
         Attempt(
-            model=target.model.name,
+            model=failure.model or target.model.name,
             ms=ms_since(started),
             status=failure.upstream_status,
             code=failure.code,
+            usage=failure.usage,
         )
     )
     return failure.fall_back and asyncio.get_running_loop().time() < call.deadline
@@ -98,7 +91,13 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
     while True:
         connection = await _connect(call, target)
         try:
-            connection.send(data, deadline=_share(call), quiet=None, shared=call.fallbacks > 0)
+            connection.send(
+                data,
+                deadline=_share(call),
+                quiet=None,
+                shared=call.fallbacks > 0,
+                most=call.plan.route.caps.answer_bytes,
+            )
             reply = await connection.whole()
             break
         except UpstreamFault as fault:
@@ -130,9 +129,9 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
 
 
 def _share(call: Call) -> float:
-    """The loop time until which one model may take for a whole answer. Nothing tells how far it
-    is, so it gets half of what is left while there are others to ask, and all when it is the last.
-    """
+    """The loop time until which one model may take for a whole answer. Nothing goes out before it
+    is there, so it gets half of what is left while there are others to ask, and all when it is
+    the last."""
     if call.fallbacks == 0:
         return call.deadline
     now = asyncio.get_running_loop().time()
@@ -142,17 +141,36 @@ def _share(call: Call) -> float:
 async def _joined(call: Call, target: Target, started: int) -> Answer:
     """A whole answer put together from a stream."""
     stream = await _stream(call, target, started)
+    await _to_the_end(call, stream, call.plan.route.caps.answer_bytes)
+    return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
+
+
+def _held(begin: Ask[Stream]) -> Ask[Answer]:
+    """A stream that is passed on only when it is complete: one that breaks off was never seen."""
+
+    async def ask(call: Call, target: Target, started: int) -> Answer:
+        stream = await begin(call, target, started)
+        return stream.answer(await _to_the_end(call, stream, _HELD_ANSWER))
+
+    return ask
+
+
+async def _to_the_end(call: Call, stream: Stream, most: int) -> bytes:
+    """All events. A stream that breaks off is a failed attempt, billed for what it gave."""
     try:
-        while await stream.next():
-            pass
+        events = await stream.rest(most)
     except UpstreamFault as fault:
         stream.drop()
-        raise AttemptFailed(of_fault(fault)) from None
+        failure = of_fault(fault)
+        raise AttemptFailed(
+            msgspec.structs.replace(failure, usage=stream.billed, model=stream.target.model.name)
+        ) from None
     except BaseException:
         stream.drop()
+        call.model, call.usage = stream.target.model.name, stream.billed
         raise
     stream.close()
-    return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
+    return events
 
 
 def join_chunks(body: bytes, model: str) -> bytes:
@@ -182,11 +200,17 @@ def _encode(call: Call, target: Target, stream: bool) -> Encoded:
 async def _stream(call: Call, target: Target, started: int) -> Stream:
     data = target.request(_encode(call, target, True))
     limits = call.plan.route.timeouts
+    whole = not call.stream or call.plan.route.hold == "answer"
     while True:
         connection = await _connect(call, target)
         stream = None
         try:
-            connection.send(data, deadline=call.deadline, quiet=limits.first_token)
+            connection.send(
+                data,
+                deadline=_share(call) if whole else call.deadline,
+                quiet=limits.first_token,
+                shared=whole and call.fallbacks > 0,
+            )
             reply = await connection.head()
             if reply.status != 200 or not reply.is_event_stream:
                 body = bytearray()
