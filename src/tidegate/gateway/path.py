@@ -13,7 +13,7 @@ from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import render
 from tidegate.gateway.route import choose
-from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.values import Answer, Call, Headers
 from tidegate.gateway.wire.http_server import Request, Response
 from tidegate.gateway.wire.openai import error_event
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
@@ -41,7 +41,7 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
             return
         chain = choose(allowed(call))
         call.leave("route", perf_counter_ns())
-        if call.stream:
+        if call.stream and call.plan.route.hold == "first_content":
             stream = await ask_stream(call, chain.targets)
             await _relay(door, call, stream, flight, out)
         else:
@@ -63,10 +63,13 @@ def allowed(call: Call) -> list[Target]:
 async def _return(
     door: Door, call: Call, answer: Answer, flight: Flight | None, out: Response
 ) -> None:
-    """A whole answer: guard it, keep it, record it, send it."""
+    """A whole answer, streamed or not: guard it, keep it, record it, send it."""
     call.leave("call", perf_counter_ns())
     call.model, call.usage, call.finish = answer.model, answer.usage, answer.finish
-    call.answer_content = answer.body
+    if not answer.stream:
+        call.answer_content = answer.body
+    elif call.plan.route.store_content:
+        call.answer_content = join_chunks(answer.body, answer.model)
     if call.usage is None:
         settle(call, call.upstream.get("messages", b""), answer.content or "")
     if call.plan.guard is not None:
@@ -75,8 +78,20 @@ async def _return(
     if flight is not None:
         door.cache.keep(flight, answer, call.plan.route.cache_ttl)
     call.status, call.outcome = 200, "served"
+    if answer.stream:
+        await _stream_out(door, call, door.headers(call), answer.body, out)
+        return
     door.record(call)
     out.whole(200, door.headers(call), answer.body)
+
+
+async def _stream_out(door: Door, call: Call, headers: Headers, body: bytes, out: Response) -> None:
+    """The events of a complete answer, all at once."""
+    out.begin(door.stream_headers(headers))
+    await out.send(body)
+    call.first_token = (perf_counter_ns() - call.started) / 1e6
+    door.record(call)
+    out.end(DONE)
 
 
 async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None:
@@ -90,11 +105,7 @@ async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None
         return
     if call.plan.route.store_content:
         call.answer_content = join_chunks(answer.body, answer.model)
-    out.begin(door.stream_headers(door.headers(call, answer.stored_at)))
-    await out.send(answer.body)
-    call.first_token = (perf_counter_ns() - call.started) / 1e6
-    door.record(call)
-    out.end(DONE)
+    await _stream_out(door, call, door.headers(call, answer.stored_at), answer.body, out)
 
 
 async def _relay(

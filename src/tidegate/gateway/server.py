@@ -203,12 +203,17 @@ class Gateway:
 
     def _state(self) -> bytes:
         parts = self._parts
+        pools = [target.pool.statistics() for target in parts.targets.values()]
         return msgspec.json.encode(
             {
                 "ready": self._door.ready,
                 "release": self._door.digest,
                 "worker": os.getpid(),
                 "cache": "up" if parts.store.up else "down",
+                "upstream": {
+                    "busy": sum(pool.busy for pool in pools),
+                    "idle": sum(pool.idle for pool in pools),
+                },
                 "spool": "degraded" if parts.spool.statistics().degraded else "ok",
             }
         )

@@ -20,6 +20,7 @@ from tidegate.release.values import (
     Artifact,
     Caps,
     GatewaySettings,
+    Hedge,
     Input,
     Journey,
     LedgerSettings,
@@ -152,8 +153,15 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
             first_token=route.timeouts.first_token,
             idle=route.timeouts.idle,
             total=route.timeouts.total,
+            min_rate=route.timeouts.min_rate,
         ),
-        caps=Caps(prompt_tokens=route.caps.prompt_tokens, output_tokens=route.caps.output_tokens),
+        caps=Caps(
+            prompt_tokens=route.caps.prompt_tokens,
+            output_tokens=route.caps.output_tokens,
+            answer_bytes=route.caps.answer_bytes,
+        ),
+        hold=route.hold,
+        hedge=_hedge(route.hedge),
         output=output,
         store_content=route.store.content,
     )
@@ -174,6 +182,10 @@ def _limit(name: str, limit: types.Limit) -> Limit:
         models=limit.match.model,
         on_outage=limit.on_outage or ("closed" if unit == "dollars" else "open"),
     )
+
+
+def _hedge(hedge: types.Hedge | None) -> Hedge | None:
+    return None if hedge is None else Hedge(after=hedge.after, spend=hedge.spend)
 
 
 def _journey(name: str, journey: types.Journey) -> Journey:

@@ -103,6 +103,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     first_token: float = 30.0
     idle: float = 15.0
     total: float = 120.0
+    min_rate: float | None = None
+    """Characters a second of a stream that has begun; None means any."""
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +112,17 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    answer_bytes: int = 64 * 1024 * 1024
+    """Most bytes of one answer as they come from the model."""
+
+
+class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+    """When a second model is asked beside a slow one."""
+
+    after: float
+    """Seconds without content."""
+    spend: float = 0.05
+    """Share of the route's requests."""
 
 
 class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +145,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds an exact answer is kept; None means no cache."""
     timeouts: Timeouts = Timeouts()
     caps: Caps = Caps()
+    hold: Literal["first_content", "answer"] = "first_content"
+    """Until when a stream is held back from its client."""
+    hedge: Hedge | None = None
     output: OutputSchema | None = None
     store_content: bool = True
     """Whether prompts and responses are kept beside the receipts."""

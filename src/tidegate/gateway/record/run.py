@@ -7,7 +7,7 @@ from time import perf_counter_ns
 
 import msgspec
 
-from tidegate.base.money import Usage
+from tidegate.base.money import estimated_usage
 from tidegate.gateway.record.rules import cost, truth
 from tidegate.gateway.values import Call, Loan
 from tidegate.ledger.receipts import Receipt
@@ -115,16 +115,7 @@ class Recorder:
 
 
 def settle(call: Call, prompt: bytes, text: str) -> None:
-    """Estimate the tokens of an answer whose provider sent no numbers, marked as estimated.
-
-    Four bytes a token: the receipt is written before the answer ends, so this may cost nothing,
-    and no vocabulary here is that of the provider's model anyway.
-    """
+    """Estimate the tokens of an answer whose provider sent no numbers, marked as estimated: the
+    receipt is written before the answer ends, so this may cost nothing."""
     if call.usage is None and (text or call.status == 200):
-        call.usage = Usage(
-            prompt=_tokens(len(prompt)), completion=_tokens(len(text.encode())), estimated=True
-        )
-
-
-def _tokens(size: int) -> int:
-    return -(-size // 4)
+        call.usage = estimated_usage(prompt, text)
