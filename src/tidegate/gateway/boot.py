@@ -14,7 +14,9 @@ from tidegate.base.variables import bind
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.call import Target, make_target
 from tidegate.gateway.door import Door
+from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import compile_plans, load_redactor
+from tidegate.gateway.queue import Queue
 from tidegate.gateway.record import Recorder
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
@@ -48,7 +50,15 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
         spool, release.models, os.getpid(), load_redactor(release.ledger.redact, runtime.app)
     )
     plans = compile_plans(release, runtime.release, targets)
-    door = Door(release, runtime.release, plans, ExactCache(store), recorder)
+    door = Door(
+        release,
+        runtime.release,
+        plans,
+        ExactCache(store),
+        Queue(runtime.run / "slots"),
+        Idempotency(store, release.gateway.idempotency),
+        recorder,
+    )
     return Parts(door, store, spool, targets, runtime)
 
 

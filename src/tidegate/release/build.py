@@ -28,8 +28,10 @@ from tidegate.release.values import (
     Pinned,
     PoolSettings,
     Prompt,
+    QueueSettings,
     Release,
     Route,
+    Surge,
     Timeouts,
     Tool,
 )
@@ -58,6 +60,8 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
             keys=spec.gateway.keys,
             direct_models=spec.gateway.direct_models,
             max_body_bytes=spec.gateway.max_body,
+            max_connections=spec.gateway.max_connections,
+            idempotency=spec.gateway.idempotency,
         ),
         ledger=LedgerSettings(
             keep_receipts=spec.ledger.retention.receipts,
@@ -151,10 +155,24 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
             idle=route.timeouts.idle,
             total=route.timeouts.total,
         ),
-        caps=Caps(prompt_tokens=route.caps.prompt_tokens, output_tokens=route.caps.output_tokens),
+        caps=_caps(route.caps),
+        queue=_queue(route.queue),
         output=output,
         store_content=route.store.content,
     )
+
+
+def _caps(caps: types.Caps) -> Caps:
+    surge = caps.surge and Surge(output_tokens=caps.surge.output_tokens, above=caps.surge.above)
+    return Caps(
+        prompt_tokens=caps.prompt_tokens, output_tokens=caps.output_tokens, surge=surge or None
+    )
+
+
+def _queue(queue: types.Queue | None) -> QueueSettings | None:
+    if queue is None:
+        return None
+    return QueueSettings(concurrent=queue.concurrent, waiting=queue.waiting, wait=queue.wait)
 
 
 def _journey(name: str, journey: types.Journey) -> Journey:

@@ -105,11 +105,28 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     total: float = 120.0
 
 
+class Surge(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap that holds while the route's load is above a share."""
+
+    output_tokens: int
+    above: float = 0.8
+
+
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens of one request; None means no cap."""
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    surge: Surge | None = None
+
+
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one route that ask a model at once, and that wait; over all workers."""
+
+    concurrent: int
+    waiting: int = 64
+    wait: float = 5.0
+    """Seconds."""
 
 
 class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +149,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds an exact answer is kept; None means no cache."""
     timeouts: Timeouts = Timeouts()
     caps: Caps = Caps()
+    queue: QueueSettings | None = None
+    """None means no bound."""
     output: OutputSchema | None = None
     store_content: bool = True
     """Whether prompts and responses are kept beside the receipts."""
@@ -152,6 +171,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     direct_models: bool = False
     """Whether ``model`` may name a model as well as a route."""
     max_body_bytes: int = 4 * 1024 * 1024
+    max_connections: int = 8192
+    """Of one worker."""
+    idempotency: float = 86400.0
+    """Seconds that the answer to a request with an Idempotency-Key is kept."""
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ def cost(call: Call, models: Mapping[str, Model]) -> float | None:
     if call.usage is not None:
         model = models.get(call.model or "")
         return cost_of(call.usage, model.price) if model else None
-    if call.replayed is not None or call.cache in ("hit", "shared"):
+    if call.replayed is not None or call.cache in ("hit", "shared", "idempotent"):
         return 0.0
     return None if any(_may_bill(attempt) for attempt in call.attempts) else 0.0
 
