@@ -15,7 +15,9 @@ from tidegate.gateway.admit import Limits
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.call import Target, make_target
 from tidegate.gateway.door import Door
+from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import compile_plans, load_redactor
+from tidegate.gateway.queue import Queue
 from tidegate.gateway.record import Recorder
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
@@ -50,7 +52,16 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
     redactor = load_redactor(release.ledger.redact, runtime.app)
     recorder = Recorder(spool, release.models, os.getpid(), redactor, counters)
     plans = compile_plans(release, runtime.release, targets)
-    door = Door(release, runtime.release, plans, ExactCache(store), Limits(counters), recorder)
+    door = Door(
+        release,
+        runtime.release,
+        plans,
+        ExactCache(store),
+        Limits(counters),
+        Queue(runtime.run / "slots"),
+        Idempotency(store, release.gateway.idempotency),
+        recorder,
+    )
     return Parts(door, store, spool, targets, runtime)
 
 

@@ -11,7 +11,7 @@ from tidegate.gateway.cache import Flight
 from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_chunks
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
-from tidegate.gateway.render import render
+from tidegate.gateway.render import clamp_surge, render
 from tidegate.gateway.route import choose
 from tidegate.gateway.values import Answer, Call, Headers
 from tidegate.gateway.wire.http_server import Request, Response
@@ -26,19 +26,26 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
     """Answer one request. Raises RequestError while nothing has been sent to the client."""
     admit(door, call, kind, request)
     call.deadline = asyncio.get_running_loop().time() + call.plan.route.timeouts.total
+    again = await door.idempotency.look(call, request.header(b"idempotency-key"))
     call.leave("admit", perf_counter_ns())
-
-    await render(call)
-    call.leave("render", perf_counter_ns())
-
-    door.limits.reserve(call)  # leaves in one write with the cache's command
-    kept, flight = await door.cache.look(call, request.header(b"cache-control"))
+    if again is not None:
+        await _replay(door, call, again, out)
+        return
+    flight = place = None
     try:
+        await render(call)
+        call.leave("render", perf_counter_ns())
+
+        door.limits.reserve(call)  # leaves in one write with the cache's command
+        kept, flight = await door.cache.look(call, request.header(b"cache-control"))
         await door.limits.granted(call)
         call.leave("cache", perf_counter_ns())
         if kept is not None:
             await _replay(door, call, kept, out)
             return
+
+        place = await door.queue.enter(call)
+        clamp_surge(call, door.queue.surging(call))
         chain = choose(allowed(call))
         call.leave("route", perf_counter_ns())
         if call.stream and call.plan.route.hold == "first_content":
@@ -47,9 +54,17 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         else:
             answer = await ask_whole(call, chain.targets)
             await _return(door, call, answer, flight, out)
+    except RequestError as error:
+        if call.again is not None:
+            call.again.refuse(call, error)
+        raise
     finally:
+        if place is not None:
+            place.leave()
         if flight is not None:
             door.cache.leave(flight)
+        if call.again is not None:
+            call.again.leave()
 
 
 def allowed(call: Call) -> list[Target]:
@@ -77,6 +92,8 @@ async def _return(
         call.leave("guard", perf_counter_ns())
     if flight is not None:
         door.cache.keep(flight, answer, call.plan.route.cache_ttl)
+    if call.again is not None:
+        call.again.keep(answer)
     call.status, call.outcome = 200, "served"
     if answer.stream:
         await _stream_out(door, call, door.headers(call), answer.body, out)
@@ -95,7 +112,10 @@ async def _stream_out(door: Door, call: Call, headers: Headers, body: bytes, out
 
 
 async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None:
-    """An answer from the cache: it was guarded when it was made, so it is only recorded."""
+    """An answer that was kept: it was guarded when it was made, so it is only recorded."""
+    if call.again is not None:
+        call.again.keep(answer)
+    call.stream = answer.stream
     call.model, call.replayed, call.finish = answer.model, answer.usage, answer.finish
     call.status, call.outcome = 200, "served"
     if not answer.stream:
@@ -115,6 +135,7 @@ async def _relay(
     and never looks like an ending."""
     call.model = stream.target.model.name
     sent: list[bytes] = []
+    kept = flight is not None or call.again is not None
     code: str | None = "client_gone"
     try:
         out.begin(door.stream_headers(door.headers(call)))
@@ -122,7 +143,7 @@ async def _relay(
             await out.send(data)
             if call.first_token is None:
                 call.first_token = (perf_counter_ns() - call.started) / 1e6
-            if flight is not None:
+            if kept:
                 sent.append(data)
         code = None
         answer = stream.answer(b"".join(sent))
@@ -136,6 +157,8 @@ async def _relay(
             call.leave("guard", perf_counter_ns())
         if flight is not None:
             door.cache.keep(flight, answer, call.plan.route.cache_ttl)
+        if call.again is not None:
+            call.again.keep(answer)
         stream.close()
         call.status, call.outcome = 200, "served"
         door.record(call)

@@ -51,9 +51,16 @@ class Plan:
                 }
             )
         self.limits = limits_of(release.limits, route, release.models)
-        # The cache's own settings and the kept content do not change what is answered.
+        # What does not change an answer: the cache's own settings, the kept content, the queue, the
+        # cap under load (a whole answer is the same under it, and one that was cut is not kept).
         identity = (
-            msgspec.structs.replace(route, cache_ttl=None, store_content=True),
+            msgspec.structs.replace(
+                route,
+                cache_ttl=None,
+                store_content=True,
+                queue=None,
+                caps=msgspec.structs.replace(route.caps, surge=None),
+            ),
             prompt,
             [release.tools[name] for name in route.tools],
             [release.models[name] for name in route.models],

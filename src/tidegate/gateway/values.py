@@ -92,11 +92,13 @@ class Call:
     """
 
     __slots__ = (
+        "again",
         "answer_content",
         "at",
         "attempts",
         "body",
         "cache",
+        "capped",
         "client_gone",
         "code",
         "deadline",
@@ -115,6 +117,8 @@ class Call:
         "parent",
         "partial_text",
         "plan",
+        "priority",
+        "queued",
         "recorded",
         "replayed",
         "stages",
@@ -145,6 +149,14 @@ class Call:
         """Fields of the upstream request that all providers share: name to JSON."""
         self.stream = False
         self.wants_usage = False
+        self.priority = 1
+        """In the queue of its route: 0 high, 1 normal, 2 low."""
+        self.again: Any = None
+        """The hold of this request on its Idempotency-Key; None without the header."""
+        self.queued: float | None = None
+        """Milliseconds that it waited for a place of its route; None where there is no queue."""
+        self.capped: str | None = None
+        """What made the length limit tighter than the release says."""
         self.deadline = 0.0
         """Loop time at which the whole request must be over."""
         self.fallbacks = 0

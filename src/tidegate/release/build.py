@@ -30,8 +30,10 @@ from tidegate.release.values import (
     Pinned,
     PoolSettings,
     Prompt,
+    QueueSettings,
     Release,
     Route,
+    Surge,
     Timeouts,
     Tool,
 )
@@ -61,6 +63,8 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
             keys=spec.gateway.keys,
             direct_models=spec.gateway.direct_models,
             max_body_bytes=spec.gateway.max_body,
+            max_connections=spec.gateway.max_connections,
+            idempotency=spec.gateway.idempotency,
         ),
         ledger=LedgerSettings(
             keep_receipts=spec.ledger.retention.receipts,
@@ -155,13 +159,10 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
             total=route.timeouts.total,
             min_rate=route.timeouts.min_rate,
         ),
-        caps=Caps(
-            prompt_tokens=route.caps.prompt_tokens,
-            output_tokens=route.caps.output_tokens,
-            answer_bytes=route.caps.answer_bytes,
-        ),
+        caps=_caps(route.caps),
         hold=route.hold,
         hedge=_hedge(route.hedge),
+        queue=_queue(route.queue),
         output=output,
         store_content=route.store.content,
     )
@@ -186,6 +187,22 @@ def _limit(name: str, limit: types.Limit) -> Limit:
 
 def _hedge(hedge: types.Hedge | None) -> Hedge | None:
     return None if hedge is None else Hedge(after=hedge.after, spend=hedge.spend)
+
+
+def _caps(caps: types.Caps) -> Caps:
+    surge = caps.surge and Surge(output_tokens=caps.surge.output_tokens, above=caps.surge.above)
+    return Caps(
+        prompt_tokens=caps.prompt_tokens,
+        output_tokens=caps.output_tokens,
+        answer_bytes=caps.answer_bytes,
+        surge=surge or None,
+    )
+
+
+def _queue(queue: types.Queue | None) -> QueueSettings | None:
+    if queue is None:
+        return None
+    return QueueSettings(concurrent=queue.concurrent, waiting=queue.waiting, wait=queue.wait)
 
 
 def _journey(name: str, journey: types.Journey) -> Journey:

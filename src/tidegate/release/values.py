@@ -107,6 +107,13 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Characters a second of a stream that has begun; None means any."""
 
 
+class Surge(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap that holds while the route's load is above a share."""
+
+    output_tokens: int
+    above: float = 0.8
+
+
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens of one request; None means no cap."""
 
@@ -114,6 +121,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     answer_bytes: int = 64 * 1024 * 1024
     """Most bytes of one answer as they come from the model."""
+    surge: Surge | None = None
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +131,15 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without content."""
     spend: float = 0.05
     """Share of the route's requests."""
+
+
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one route that ask a model at once, and that wait; over all workers."""
+
+    concurrent: int
+    waiting: int = 64
+    wait: float = 5.0
+    """Seconds."""
 
 
 class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +165,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     hold: Literal["first_content", "answer"] = "first_content"
     """Until when a stream is held back from its client."""
     hedge: Hedge | None = None
+    queue: QueueSettings | None = None
+    """None means no bound."""
     output: OutputSchema | None = None
     store_content: bool = True
     """Whether prompts and responses are kept beside the receipts."""
@@ -189,6 +208,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     direct_models: bool = False
     """Whether ``model`` may name a model as well as a route."""
     max_body_bytes: int = 4 * 1024 * 1024
+    max_connections: int = 8192
+    """Of one worker."""
+    idempotency: float = 86400.0
+    """Seconds that the answer to a request with an Idempotency-Key is kept."""
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):

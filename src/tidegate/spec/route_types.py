@@ -170,6 +170,10 @@ class Surge(Part):
 
     output_tokens: int = Field(ge=1)
     """Most completion tokens of one request while load is high."""
+    above: Share = 0.8
+    """Load above which the cap holds: requests in flight and waiting, as a share of the route's
+    `queue.concurrent`; without a queue, a worker's connections as a share of
+    `gateway.max_connections`. It ends when load is below three quarters of this."""
 
 
 class Caps(Part):
@@ -196,6 +200,21 @@ class Hedge(Part):
     another connection."""
     spend: Share = Field(0.05, examples=["5%"])
     """Share of the route's requests that may be asked twice; counted by each worker."""
+
+
+class Queue(Part):
+    """How many requests of this route may ask a model at once, and how many may wait. The figures
+    hold for the whole gateway on one machine, over all of its workers. Answers from the cache need
+    no place."""
+
+    concurrent: int = Field(ge=1, examples=[8])
+    """Most requests that ask a model at once."""
+    waiting: int = Field(64, ge=0)
+    """Most requests that wait for a place. One more is answered with `queue_full`, or takes the
+    place of one with a lower priority."""
+    wait: Duration = 5.0
+    """Longest wait. A request that would have to wait longer is answered with `overloaded` at
+    once."""
 
 
 class Store(Part):
@@ -240,6 +259,8 @@ class Route(Part):
     or an error with its status. While an answer is held, the client hears nothing."""
     hedge: Hedge | None = Field(None, examples=["{after: 800ms, spend: 5%}"])
     """Ask a second model when the first one is slow to begin; left out: wait for the first."""
+    queue: Queue | None = None
+    """How many requests may ask a model at once, and how many may wait; left out: no bound."""
     output: AppPath | None = Field(None, examples=["schemas/plan.json"])
     """JSON file: the JSON Schema that an answer must meet. The model is asked for it; an answer
     that does not meet it is an error (`output_invalid`), in a stream that was not held its last

@@ -16,6 +16,7 @@ from tidegate.spec.route_types import (
     Input,
     ModelChoice,
     Prompt,
+    Queue,
     Route,
     Stale,
     Store,
@@ -44,6 +45,7 @@ __all__ = [
     "Pool",
     "Price",
     "Prompt",
+    "Queue",
     "Retention",
     "Route",
     "Slo",
@@ -66,6 +68,10 @@ class Gateway(Part):
     """Whether a request may name a model as well as a route."""
     max_body: Size = Field(4 * 1024 * 1024, examples=["4MiB"])
     """Largest request body."""
+    max_connections: int = Field(8192, ge=1)
+    """Most client connections of one worker; one more is answered with 503 and closed."""
+    idempotency: Duration = 86400.0
+    """How long the answer to a request with an `Idempotency-Key` is kept to be replayed."""
 
 
 class Retention(Part):

@@ -65,6 +65,8 @@ class Recorder:
             cost=cost(call, self._models),
             cache=call.cache,
             stages=stages,
+            queued=call.queued,
+            capped=call.capped,
             first_token=call.first_token,
             total=(now - call.started) // 100 / 10_000,
             attempts=tuple(call.attempts),
