@@ -216,13 +216,12 @@ class RouteQueue:
             kind = next(kind for kind in self._waiting if kind)
             waiter = kind[0]
             if waiter.granted.done():  # it is leaving
-                kind.pop(0)
+                self._forget(waiter)
                 continue
             place = self._take((waiter.priority, waiter.since))
             if place is None:
                 return
-            kind.pop(0)
-            self._publish()
+            self._forget(waiter)
             waiter.granted.set_result(place)
 
     def _make_room(self) -> None:

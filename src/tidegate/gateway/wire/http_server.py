@@ -370,8 +370,12 @@ class Connection(asyncio.Protocol):
         if self._server.leaving > MAX_REFUSED:
             self.abort()
             return
-        words = "this worker has as many connections as it takes"
-        self._reject(503, words, "connections_too_many", "retry after the time in retry-after")
+        self._answer(
+            503,
+            "connections_too_many",
+            "this worker has as many connections as it takes",
+            cure="retry after the time in retry-after, or raise gateway.max_connections",
+        )
 
     def close_when_idle(self) -> None:
         if self._task is None and self._request is None and not self._waiting:
@@ -397,14 +401,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _reject(
-        self,
-        status: int,
-        words: str,
-        code: str = "http_malformed",
-        cure: str = "send one well-formed HTTP/1.1 request",
-    ) -> None:
+    def _reject(self, status: int, words: str) -> None:
         """Answer what is no request at all, and end the connection."""
+        cure = "send one well-formed HTTP/1.1 request"
+        self._answer(status, "http_malformed", words, cure=cure)
+
+    def _answer(self, status: int, code: str, words: str, *, cure: str) -> None:
+        """Answer without a handler, and end the connection."""
         if self._deaf or self._transport is None:
             return
         self._deaf = True
