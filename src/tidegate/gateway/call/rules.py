@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from tidegate.base.errors import RequestError
@@ -43,6 +45,9 @@ _CURES = {
 }
 
 
+_CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
+
+
 def of_fault(fault: UpstreamFault) -> Failure:
     """A fault of the connection or of the stream: another model may be asked, in time."""
     in_time = fault.code != "upstream_total_timeout"
@@ -54,6 +59,8 @@ def of_status(
 ) -> Failure:
     """An answer that is an error. ``code`` and ``message`` are the provider's own."""
     words = message or f"the upstream answered {status}"
+    if code is not None and not _CODE.fullmatch(code):
+        code = None  # no word for a log, a receipt or a metric: it may be anything, even a key
     match status:
         case 429:
             return Failure("upstream_rate_limited", words, 429, True, status, retry_after)
