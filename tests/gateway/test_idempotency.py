@@ -59,7 +59,7 @@ def code(answer: httpx.Response) -> str:
         {"model": "plain", "messages": USER},
         {"model": "plain", "messages": USER, "stream": True},
         {"model": "claude", "messages": USER, "max_tokens": 50, "stream": True},
-        {"path": "/v1/embeddings", "model": "embed", "input": "squat"},
+        {"path": "/v1/embeddings", "model": "embed", "input": "asked here only"},
     ],
 )
 def test_a_retry_gets_the_first_answer_and_costs_nothing(
