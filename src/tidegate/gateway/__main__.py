@@ -18,6 +18,7 @@ from pathlib import Path
 from tidegate.base.children import ChildSpec, log_folder
 from tidegate.base.errors import RuntimeStateError, TidegateError
 from tidegate.base.supervision import Supervisor
+from tidegate.ledger.gauges import gauges_path
 
 log = logging.getLogger("tidegate.gateway")
 
@@ -101,11 +102,17 @@ def worker(door: socket.socket, state: Path, number: int, drain: float) -> Child
             str(alive),
         ),
         probe=lambda: beats(alive),
-        prepare=lambda: alive.unlink(missing_ok=True),
+        prepare=lambda: forget(alive),
         log=log_folder(state) / f"gateway-{number}.log",
         grace=drain + 5.0,  # what is cut at the end still writes its receipt
         pass_fds=(door.fileno(),),
     )
+
+
+def forget(alive: Path) -> None:
+    """Take away what the worker's predecessor said of itself."""
+    alive.unlink(missing_ok=True)
+    gauges_path(alive).unlink(missing_ok=True)
 
 
 def beats(alive: Path) -> bool:

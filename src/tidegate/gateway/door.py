@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
+from tidegate.gateway.admit import Limits
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import Plan
@@ -40,6 +41,7 @@ class Door:
         digest: str,
         plans: Mapping[str, Plan],
         cache: ExactCache,
+        limits: Limits,
         queue: Queue,
         idempotency: Idempotency,
         recorder: Recorder,
@@ -47,6 +49,7 @@ class Door:
         self.digest = digest
         self.routes = plans
         self.cache = cache
+        self.limits = limits
         self.queue = queue
         self.idempotency = idempotency
         self.journeys = frozenset(release.journeys)
@@ -105,6 +108,8 @@ class Door:
             headers.append(("x-tidegate-model", call.model))
         if stored_at is not None:
             headers.append(("age", str(max(0, int(time.time() - stored_at)))))
+        if call.loan is not None:
+            headers += call.loan.headers
         if call.cache == "idempotent":
             headers.append(("idempotent-replayed", "true"))
         if call.queued is not None:

@@ -8,12 +8,12 @@ from time import perf_counter_ns
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit import admit
 from tidegate.gateway.cache import Flight
-from tidegate.gateway.call import Stream, ask_stream, ask_whole, join_chunks
+from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_chunks
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import clamp_surge, render
 from tidegate.gateway.route import choose
-from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.values import Answer, Call, Headers
 from tidegate.gateway.wire.http_server import Request, Response
 from tidegate.gateway.wire.openai import error_event
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
@@ -36,7 +36,9 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         await render(call)
         call.leave("render", perf_counter_ns())
 
+        door.limits.reserve(call)  # leaves in one write with the cache's command
         kept, flight = await door.cache.look(call, request.header(b"cache-control"))
+        await door.limits.granted(call)
         call.leave("cache", perf_counter_ns())
         if kept is not None:
             await _replay(door, call, kept, out)
@@ -44,9 +46,9 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
 
         place = await door.queue.enter(call)
         clamp_surge(call, door.queue.surging(call))
-        chain = choose(call.plan.targets)
+        chain = choose(allowed(call))
         call.leave("route", perf_counter_ns())
-        if call.stream:
+        if call.stream and call.plan.route.hold == "first_content":
             stream = await ask_stream(call, chain.targets)
             await _relay(door, call, stream, flight, out)
         else:
@@ -65,13 +67,24 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
             call.again.leave()
 
 
+def allowed(call: Call) -> list[Target]:
+    """The targets of the route, but those whose own limit has nothing left."""
+    targets: list[Target] = call.plan.targets
+    if call.loan is None or not call.loan.barred:
+        return targets
+    return [target for target in targets if target.model.name not in call.loan.barred]
+
+
 async def _return(
     door: Door, call: Call, answer: Answer, flight: Flight | None, out: Response
 ) -> None:
-    """A whole answer: guard it, keep it, record it, send it."""
+    """A whole answer, streamed or not: guard it, keep it, record it, send it."""
     call.leave("call", perf_counter_ns())
     call.model, call.usage, call.finish = answer.model, answer.usage, answer.finish
-    call.answer_content = answer.body
+    if not answer.stream:
+        call.answer_content = answer.body
+    elif call.plan.route.store_content:
+        call.answer_content = join_chunks(answer.body, answer.model)
     if call.usage is None:
         settle(call, call.upstream.get("messages", b""), answer.content or "")
     if call.plan.guard is not None:
@@ -82,8 +95,20 @@ async def _return(
     if call.again is not None:
         call.again.keep(answer)
     call.status, call.outcome = 200, "served"
+    if answer.stream:
+        await _stream_out(door, call, door.headers(call), answer.body, out)
+        return
     door.record(call)
     out.whole(200, door.headers(call), answer.body)
+
+
+async def _stream_out(door: Door, call: Call, headers: Headers, body: bytes, out: Response) -> None:
+    """The events of a complete answer, all at once."""
+    out.begin(door.stream_headers(headers))
+    await out.send(body)
+    call.first_token = (perf_counter_ns() - call.started) / 1e6
+    door.record(call)
+    out.end(DONE)
 
 
 async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None:
@@ -100,11 +125,7 @@ async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None
         return
     if call.plan.route.store_content:
         call.answer_content = join_chunks(answer.body, answer.model)
-    out.begin(door.stream_headers(door.headers(call, answer.stored_at)))
-    await out.send(answer.body)
-    call.first_token = (perf_counter_ns() - call.started) / 1e6
-    door.record(call)
-    out.end(DONE)
+    await _stream_out(door, call, door.headers(call, answer.stored_at), answer.body, out)
 
 
 async def _relay(

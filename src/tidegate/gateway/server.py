@@ -24,8 +24,9 @@ from tidegate.gateway.boot import Parts
 from tidegate.gateway.path import serve
 from tidegate.gateway.record import settle
 from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import ClientGone, Request, Response
+from tidegate.gateway.wire.http_server import ClientGone, Request, Response, Server
 from tidegate.gateway.wire.openai import error_body, error_event
+from tidegate.ledger.gauges import WorkerGauges, gauges_path, write_gauges
 from tidegate.ledger.receipts import Outcome
 from tidegate.switches import watch
 
@@ -47,6 +48,8 @@ class Gateway:
         self._door = parts.door
         self._tasks: set[asyncio.Task[Any]] = set()
         self._models = {name: _model(name) for name in parts.door.routes}
+        self.server: Server | None = None
+        """Whose connections the gauges count; set by who opens the door."""
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -84,6 +87,7 @@ class Gateway:
             await asyncio.sleep(1.0)
             self._parts.spool.tend()
             self.pulse()
+            self._report()
 
     def pulse(self) -> None:
         """Show the master that this loop turns."""
@@ -92,6 +96,35 @@ class Gateway:
                 self._alive.touch()
             except OSError as error:
                 log.debug("no pulse: %s", error)
+
+    def gauges(self) -> dict[str, float]:
+        """What is under way or held in this worker at this moment."""
+        parts = self._parts
+        pools = [target.pool.statistics() for target in parts.targets.values()]
+        spool = parts.spool.statistics()
+        now: dict[str, float] = {
+            "tasks": len(asyncio.all_tasks()),
+            "upstream_busy": sum(pool.busy for pool in pools),
+            "upstream_idle": sum(pool.idle for pool in pools),
+            "cache_flights": self._door.cache.statistics().flights,
+            "valkey_pending": parts.store.statistics().pending,
+            "spool_waiting": spool.waiting,
+        }
+        if self.server is not None:
+            server = self.server.statistics()
+            now |= {"connections": server.connections, "running": server.running}
+        return now
+
+    def _report(self) -> None:
+        """Tell the operator's door the gauges; a full disk costs that, nothing more."""
+        if self._alive is not None:
+            value = WorkerGauges(
+                pid=os.getpid(), at=time.time(), release=self._door.digest, gauges=self.gauges()
+            )
+            try:
+                write_gauges(gauges_path(self._alive), value)
+            except OSError as error:
+                log.debug("no gauges: %s", error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -188,12 +221,17 @@ class Gateway:
 
     def _state(self) -> bytes:
         parts = self._parts
+        pools = [target.pool.statistics() for target in parts.targets.values()]
         return msgspec.json.encode(
             {
                 "ready": self._door.ready,
                 "release": self._door.digest,
                 "worker": os.getpid(),
                 "cache": "up" if parts.store.up else "down",
+                "upstream": {
+                    "busy": sum(pool.busy for pool in pools),
+                    "idle": sum(pool.idle for pool in pools),
+                },
                 "spool": "degraded" if parts.spool.statistics().degraded else "ok",
                 "queues": parts.door.queue.statistics(),
                 "idempotency": parts.door.idempotency.statistics(),

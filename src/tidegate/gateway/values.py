@@ -9,6 +9,8 @@ import msgspec
 from tidegate.base.money import Usage
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.ledger.receipts import Attempt, CacheResult, Outcome
+from tidegate.stores.counters import Borrow, Borrowing
+from tidegate.stores.windows import Calendar, Unit, Window
 
 Headers = list[tuple[str, str]]
 
@@ -29,6 +31,58 @@ class Answer(msgspec.Struct, frozen=True):
     tool_calls: bool = False
     stored_at: float | None = None
     """Seconds since the epoch when this answer was put into the cache; None for a fresh one."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit as it counts the requests of one route. Dollars are whole billionths."""
+
+    name: str
+    unit: Unit
+    calendar: Calendar | None
+    """None: a bucket that drains at ``rate``."""
+    per: str
+    scope: str | None
+    """Whom the counter is for; None: the key or the tenant of the request."""
+    covers: int
+    """Bits of the models whose use counts, of those that may be asked."""
+    models: frozenset[str]
+    """Their names."""
+    charge: bool
+    """Used once the request is let in, whatever becomes of it; else borrowed, then settled."""
+    capacity: int
+    rate: float
+    """Units that drain in a millisecond; 0: a budget."""
+    ttl: int
+    """Milliseconds that a counter is kept, beyond its window."""
+    closed: bool
+    """Whether requests are refused while the counters cannot be reached."""
+    prompt_nano: float
+    output_nano: float
+    """Billionths of a dollar a token, of the dearest model that is covered."""
+
+
+class Loan:
+    """What a request has borrowed: ``admit`` takes it out, ``record`` settles it."""
+
+    __slots__ = ("barred", "borrowing", "headers", "lines", "uncounted", "windows", "wishes")
+
+    def __init__(
+        self,
+        lines: tuple[Line, ...],
+        windows: list[Window],
+        wishes: list[Borrow],
+        borrowing: Borrowing,
+    ) -> None:
+        self.lines = lines
+        self.windows = windows
+        self.wishes = wishes
+        """One for each line."""
+        self.borrowing = borrowing
+        self.uncounted = False
+        """Let pass while the counters could not be reached: what it used is told when they can."""
+        self.barred: frozenset[str] = frozenset()
+        """Models that may not be asked, as a limit of theirs has not enough left."""
+        self.headers: Headers = []
 
 
 class Call:
@@ -57,6 +111,7 @@ class Call:
         "journey",
         "key_id",
         "kind",
+        "loan",
         "model",
         "outcome",
         "parent",
@@ -111,6 +166,8 @@ class Call:
         self.journey: str | None = None
         self.trace: str | None = None
         self.parent: str | None = None
+        self.loan: Loan | None = None
+        """What was borrowed of limits; None where the route has none."""
         self.cache: CacheResult = "off"
         self.model: str | None = None
         self.usage: Usage | None = None

@@ -32,6 +32,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     """HTTP status of the upstream; None when none came."""
     code: str | None = None
+    usage: Usage | None = None
+    """Tokens of a try that failed while it answered: they are billed beside those of the answer."""
+    skipped: int = 0
+    """Events of its stream that nobody could read and that were passed over."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

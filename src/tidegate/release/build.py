@@ -20,9 +20,11 @@ from tidegate.release.values import (
     Artifact,
     Caps,
     GatewaySettings,
+    Hedge,
     Input,
     Journey,
     LedgerSettings,
+    Limit,
     Model,
     OutputSchema,
     Pinned,
@@ -51,6 +53,7 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
         prompts={name: _prompt(name, p, pins) for name, p in sorted(spec.prompts.items())},
         tools={name: _tool(name, t, pins) for name, t in sorted(spec.tools.items())},
         routes={name: _route(name, r, models, pins) for name, r in sorted(spec.routes.items())},
+        limits={name: _limit(name, one) for name, one in sorted(spec.limits.items())},
         journeys={name: _journey(name, j) for name, j in sorted(spec.journeys.items())},
         datasets={name: _dataset(d, pins) for name, d in sorted(spec.datasets.items())},
         evals={name: _eval(e, spec) for name, e in sorted(spec.evals.items())},
@@ -154,18 +157,45 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
             first_token=route.timeouts.first_token,
             idle=route.timeouts.idle,
             total=route.timeouts.total,
+            min_rate=route.timeouts.min_rate,
         ),
         caps=_caps(route.caps),
+        hold=route.hold,
+        hedge=_hedge(route.hedge),
         queue=_queue(route.queue),
         output=output,
         store_content=route.store.content,
     )
 
 
+def _limit(name: str, limit: types.Limit) -> Limit:
+    unit = limit.unit or "requests"  # check has seen that it is one
+    calendar = limit.every if isinstance(limit.every, str) else None
+    return Limit(
+        name=name,
+        per=limit.per,
+        unit=unit,
+        amount=float(getattr(limit, unit)),
+        calendar=calendar,
+        every=None if isinstance(limit.every, str) else limit.every,
+        burst=limit.burst,
+        routes=limit.match.route,
+        models=limit.match.model,
+        on_outage=limit.on_outage or ("closed" if unit == "dollars" else "open"),
+    )
+
+
+def _hedge(hedge: types.Hedge | None) -> Hedge | None:
+    return None if hedge is None else Hedge(after=hedge.after, spend=hedge.spend)
+
+
 def _caps(caps: types.Caps) -> Caps:
     surge = caps.surge and Surge(output_tokens=caps.surge.output_tokens, above=caps.surge.above)
     return Caps(
-        prompt_tokens=caps.prompt_tokens, output_tokens=caps.output_tokens, surge=surge or None
+        prompt_tokens=caps.prompt_tokens,
+        output_tokens=caps.output_tokens,
+        answer_bytes=caps.answer_bytes,
+        surge=surge or None,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tidegate.spec.files import Files, uses
+from tidegate.spec.limit_rules import limits
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.part_rules import Names, inputs, models
 from tidegate.spec.route_types import ModelChoice, Route
@@ -196,6 +197,7 @@ RULES: tuple[Callable[[Spec, Names], Iterator[Finding]], ...] = (
     models,
     inputs,
     _routes,
+    limits,
     _journeys,
     _evals,
     _train,

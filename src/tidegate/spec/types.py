@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from tidegate.spec.limit_types import Limit, Match
 from tidegate.spec.model_types import Artifact, Model, Pool, Price
 from tidegate.spec.proof_types import Dataset, Environment, Eval, Journey, Slo, Train
 from tidegate.spec.route_types import (
     Cache,
     Caps,
+    Hedge,
     Input,
     ModelChoice,
     Prompt,
@@ -32,9 +34,12 @@ __all__ = [
     "Environment",
     "Eval",
     "Gateway",
+    "Hedge",
     "Input",
     "Journey",
     "Ledger",
+    "Limit",
+    "Match",
     "Model",
     "ModelChoice",
     "Pool",
@@ -120,6 +125,8 @@ class Spec(Part):
     """Tools that models may ask for."""
     routes: dict[Name, Route] = {}
     """What the app asks for by name."""
+    limits: dict[Name, Limit] = {}
+    """Most that may be used in a time: requests, tokens, dollars."""
     journeys: dict[Name, Journey] = {}
     """What users do, and what is promised for it."""
     datasets: dict[Name, Dataset] = {}

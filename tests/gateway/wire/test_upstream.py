@@ -35,11 +35,13 @@ def pool_to(port: int) -> Pool:
     return Pool(parse_origin(f"http://127.0.0.1:{port}"))
 
 
-async def begin(pool: Pool, *, total: float = 5.0, quiet: float | None = None) -> Connection:
+async def begin(
+    pool: Pool, *, total: float = 5.0, quiet: float | None = None, most: int = upstream.MAX_ANSWER
+) -> Connection:
     """Send a request on a kept or a fresh connection of ``pool``."""
     connection = pool.take() or await pool.connect(1.0)
     deadline = asyncio.get_running_loop().time() + total
-    connection.send(REQUEST, deadline=deadline, quiet=quiet)
+    connection.send(REQUEST, deadline=deadline, quiet=quiet, most=most)
     return connection
 
 
@@ -264,10 +266,19 @@ def test_an_until_close_body_that_is_reset_is_a_cut() -> None:
     assert fault_of(talk) == "upstream_cut"
 
 
-def test_a_whole_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "MAX_ANSWER", 1000)
-    big = b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n" + b"x" * 5000
-    assert fault_of(answering(big)) == "upstream_too_large"
+def test_a_whole_answer_is_bounded() -> None:
+    async def main() -> None:
+        big = b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n" + b"x" * 5000
+        async with raw_server(answering(big)) as server:
+            pool = pool_to(server.port)
+            connection = await begin(pool, most=1000)
+            with pytest.raises(UpstreamFault) as caught:
+                await soon(connection.whole())
+            assert caught.value.code == "upstream_too_large"
+            connection.finish()
+            pool.close()
+
+    run(main())
 
 
 @settings(max_examples=60, deadline=None)
