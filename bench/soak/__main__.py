@@ -95,6 +95,7 @@ async def soak(
         looking.cancel()
         sent = traffic.tally.sent.total()
         end = await sampler.until_quiet(45.0, sent)
+        reserved = await sampler.reserved()
         for_ever = await sampler.keys_for_ever()
         receipts = await asyncio.to_thread(count_receipts, sampler.runtime.database_url, sent)
     findings = judge(samples, end)
@@ -106,6 +107,12 @@ async def soak(
             float(len(for_ever)),
             0.0,
             ", ".join(for_ever[:3]) or "each has an end",
+        ),
+        Finding(
+            "budget still reserved",
+            float(sum(reserved.values())),
+            0.0,
+            ", ".join(f"{name} {amount}" for name, amount in reserved.items()) or "all returned",
         ),
         Finding(
             "answers that no fault explains",

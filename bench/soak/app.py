@@ -17,17 +17,33 @@ from tidegate.testing.timings import Lognormal
 
 SPEC = """\
 app: soak
+gateway: {{idempotency: 1m}}
 models:
   main: {{provider: openai, name: mock-main, base_url: "{main}", price: {{input: 1, output: 2}}}}
   spare: {{provider: openai, name: mock-spare, base_url: "{spare}", price: {{input: 1, output: 2}}}}
   embed:
     {{provider: openai, kind: embeddings, name: mock-e, base_url: "{spare}", price: {{input: 0.1}}}}
 routes:
-  ask: {{models: main, fallback: [spare], cache: {{exact: 20s}}, timeouts: {timeouts}}}
-  talk: {{models: main, fallback: [spare], timeouts: {timeouts}}}
+  ask:
+    models: main
+    fallback: [spare]
+    cache: {{exact: 20s}}
+    timeouts: {timeouts}
+    hedge: {{after: 400ms, spend: 5%}}
+  talk:
+    models: main
+    fallback: [spare]
+    timeouts: {timeouts}
+    queue: {{concurrent: 8, waiting: 16, wait: 1s}}
+    caps: {{output_tokens: 200, surge: {{output_tokens: 40, above: 75%}}}}
+  held: {{models: main, fallback: [spare], hold: answer, timeouts: {timeouts}}}
   embed: {{models: embed, cache: {{exact: 20s}}, timeouts: {timeouts}}}
+limits:
+  money: {{per: tenant, dollars: 500, every: hour}}
+  tokens: {{per: key, tokens: 100000000, every: day}}
+  burst: {{per: key, match: {{route: talk}}, requests: 300, every: 1m, burst: 10}}
 journeys:
-  soak: {{routes: [ask, talk, embed]}}
+  soak: {{routes: [ask, talk, held, embed]}}
 """
 _TIMEOUTS = "{connect: 1s, first_token: 2s, idle: 2s, total: 10s}"
 FAULTS = (

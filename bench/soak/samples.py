@@ -11,7 +11,9 @@ import psutil
 
 from tidegate.base.runtime import Runtime
 from tidegate.ledger.gauges import read_gauges
+from tidegate.stores.counters import read_counters
 from tidegate.stores.valkey_client import ValkeyClient
+from tidegate.stores.windows import PREFIX
 
 
 class WorkerSample(msgspec.Struct, frozen=True):
@@ -73,6 +75,11 @@ class Sampler:
                     found.append(name.decode("latin-1"))
             if cursor == b"0" or len(found) > 100:
                 return found
+
+    async def reserved(self) -> dict[str, int]:
+        """What the counters of limits hold as borrowed, where it is not 0."""
+        found = await read_counters(self._valkey, PREFIX)
+        return {name: state.borrowed for name, state in found.items() if state.borrowed}
 
     async def until_quiet(self, patience: float, sent: int) -> Sample:
         """Samples until every gauge that must be 0 is, or ``patience`` seconds are over; the

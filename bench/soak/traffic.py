@@ -10,10 +10,11 @@ from collections.abc import Callable
 import httpx
 
 MIX = {
-    "miss": 30,
+    "miss": 24,
     "hit": 18,
     "stream": 20,
     "stream_left": 8,
+    "held": 6,
     "left_early": 5,
     "embeddings": 6,
     "again": 6,
@@ -95,6 +96,8 @@ class Traffic:
                 words = f"frequent question {number % 5}"
             case "stream" | "stream_left":
                 body |= {"model": "talk", "stream": True}
+            case "held":
+                body |= {"model": "held", "stream": True}
             case "again":
                 headers["idempotency-key"] = f"key-{number // 40}"
                 words = f"payment {number // 40}"
@@ -142,6 +145,7 @@ EXPECTED: dict[str, set[str]] = {
     "hit": {"200", "502", "504", "503", "429"},
     "stream": {"200", "error event", "502", "504", "503", "429"},
     "stream_left": {"left", "200", "error event", "502", "504", "503", "429"},
+    "held": {"200", "502", "504", "503", "429"},
     "left_early": _GONE,
     "embeddings": {"200"},
     "again": {"200", "502", "504", "503", "429"},
