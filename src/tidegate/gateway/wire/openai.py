@@ -188,7 +188,8 @@ def assemble(
 
 
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
-_TYPES |= {404: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error"}
+_TYPES |= {404: "invalid_request_error", 409: "invalid_request_error"}
+_TYPES |= {413: "invalid_request_error", 429: "rate_limit_error"}
 
 
 def error_body(error: RequestError) -> bytes:
