@@ -165,7 +165,7 @@ async def _relay(
         out.end(DONE)
     except UpstreamFault as fault:
         code = fault.code
-        _break_off(door, call, stream, _told(fault), "upstream_cut", out)
+        _break_off(door, call, stream, _told(fault, stream), "upstream_cut", out)
     except RequestError as error:  # the guard: what was streamed is not what was promised
         _break_off(door, call, stream, error, "failed", out)
     finally:
@@ -188,10 +188,10 @@ def _break_off(
     out.end(error_event(error))
 
 
-def _told(fault: UpstreamFault) -> RequestError:
+def _told(fault: UpstreamFault, stream: Stream) -> RequestError:
     return RequestError(
         FAULTS[fault.code],
         fault.code,
-        f"the answer broke off: {fault.words}",
+        f"the answer broke off: {stream.target.tell(fault.words)}",
         cure="discard what came and send the request again",
     )

@@ -399,6 +399,22 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: t\r\n\r\n"
         b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
         b"ffffffffffffffffff\r\n" + SMUGGLED,
         b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\n\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\nhost: u\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t, u\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+        + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n"
+        b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: identity\r\n"
+        b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.0\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"0;a\nb\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"2\r\nhix0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length:\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ncontent length: 37\r\n\r\n" + SMUGGLED,
         b"POST / HTTP/2.0\r\nhost: t\r\n\r\n" + SMUGGLED,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SMUGGLED,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + SMUGGLED,

@@ -101,6 +101,8 @@ def _too_large(limit: int) -> RequestError:
 def parse(call: Call, kind: str) -> Any:
     """Decode the body twice: its known fields typed, all of its fields raw, to pass them on."""
     try:
+        if not call.body.isascii():
+            call.body.decode()  # the decoders skip what they do not read, and it is passed on
         call.head = head = _heads[kind].decode(call.body)
         call.fields = _fields.decode(call.body)
     except msgspec.ValidationError as error:
@@ -119,7 +121,27 @@ def parse(call: Call, kind: str) -> Any:
             f"the body is not JSON: {error}",
             cure="send one JSON object with content-type application/json",
         ) from None
+    for name in call.fields:
+        if name not in _CHECKED and name.casefold() in _CHECKED:
+            raise _twin(name)
     return head
+
+
+_CHECKED = frozenset(("model", "tidegate", "messages", "input", "stream", "stream_options"))
+_CHECKED |= {"max_tokens", "max_completion_tokens", "n", "tools", "temperature", "response_format"}
+_CHECKED |= {"n_predict"}
+
+
+def _twin(name: str) -> RequestError:
+    """Some upstreams read names without regard to case (Go does), and the last one wins there:
+    ``Max_Tokens`` would pass by the cap that holds ``max_tokens``."""
+    return RequestError(
+        400,
+        "request_invalid",
+        f"the field {name[:40]!r} differs from {name.casefold()[:40]!r} only by its case",
+        cure="write the names of fields as the OpenAI API reference does",
+        param=name[:40],
+    )
 
 
 def find_model(named: Mapping[str, Any], name: str) -> Any:

@@ -3,6 +3,8 @@ makes a stream too slow or incomplete. Pure."""
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from tidegate.base.errors import RequestError
@@ -51,6 +53,7 @@ _CURES = {
 
 _REFUSALS = frozenset(("context_length_exceeded", "content_policy_violation"))
 """What a provider says of the request itself, inside a stream too."""
+_CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
 
 
 def of_fault(fault: UpstreamFault) -> Failure:
@@ -68,6 +71,8 @@ def of_status(
 ) -> Failure:
     """An answer that is an error. ``code`` and ``message`` are the provider's own."""
     words = message or f"the upstream answered {status}"
+    if code is not None and not _CODE.fullmatch(code):
+        code = None  # no word for a log, a receipt or a metric: it may be anything, even a key
     match status:
         case 429:
             return Failure("upstream_rate_limited", words, 429, True, status, retry_after)

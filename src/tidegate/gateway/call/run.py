@@ -57,8 +57,10 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
         try:
             return await ask(call, target, started)
         except AttemptFailed as failed:
-            first = first or failed.failure.error(target.model.name)
-            if not _note(call, target, started, failed.failure):
+            failure = failed.failure
+            said = msgspec.structs.replace(failure, words=target.tell(failure.words))
+            first = first or said.error(target.model.name)
+            if not _note(call, target, started, failure):
                 break
         except RequestError as unfit:
             first = first or unfit
@@ -255,7 +257,4 @@ def _refusal(target: Target, reply: Reply) -> Failure:
         kind = reply.headers.get(b"content-type", b"nothing").decode("latin-1")[:60]
         return of_fault(UpstreamFault("upstream_protocol", f"a stream was asked for, {kind} came"))
     code, message = target.provider.reason(reply.body)
-    retry_after = reply.headers.get(b"retry-after")
-    return of_status(
-        reply.status, code, message, retry_after.decode("latin-1")[:64] if retry_after else None
-    )
+    return of_status(reply.status, code, message, reply.retry_after)

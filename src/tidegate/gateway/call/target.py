@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tidegate.base.errors import ReleaseError
 from tidegate.gateway.call.ports import Encoded, Provider
 from tidegate.gateway.call.providers import find_provider
@@ -35,6 +37,8 @@ class Target:
                     f"the {name} header of model {model.name!r} would hold a line break",
                     cure="store the key again without line breaks",
                 )
+        self.tell = teller(key)
+        """Words of the upstream as a client may read them: short, and without the key."""
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
 
     def request(self, encoded: Encoded) -> bytes:
@@ -46,6 +50,22 @@ class Target:
             len(encoded.body),
             encoded.body,
         )
+
+
+_MOST_TOLD = 1000
+
+
+def teller(*keys: str | None) -> Callable[[str], str]:
+    """A function that shortens ``words`` and takes ``keys`` out of them, in a closure so that
+    nothing which prints a target prints a key."""
+
+    def tell(words: str) -> str:
+        for key in keys:
+            if key:
+                words = words.replace(key, "<key>")
+        return words if len(words) <= _MOST_TOLD else words[:_MOST_TOLD] + " ..."
+
+    return tell
 
 
 def make_target(model: Model, base_url: str, key: str | None, *, pooled: bool = False) -> Target:

@@ -267,6 +267,14 @@ class Connection(asyncio.Protocol):
         if b"host" not in request._headers and request.version == "1.1":
             self._reject(400, "the request has no host header")
             return
+        if b"," in request._headers.get(b"host", b""):
+            self._reject(400, "the request has more than one host header")
+            return
+        coding = request._headers.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or request.version != "1.1"):
+            # Whoever stands in front may read any other coding in a way of its own.
+            self._reject(400, "transfer-encoding is not chunked alone, in HTTP/1.1")
+            return
         if request.method == "CONNECT":
             self._reject(400, "this is no proxy: CONNECT is not for it")
             return
