@@ -203,7 +203,8 @@ def fixed_events(id: str, model: str, text: str, usage: Usage | None) -> bytes:
 
 
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
-_TYPES |= {404: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error"}
+_TYPES |= {404: "invalid_request_error", 409: "invalid_request_error"}
+_TYPES |= {413: "invalid_request_error", 429: "rate_limit_error"}
 
 
 def error_body(error: RequestError) -> bytes:
