@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes, broken_json
 from tests.fuzz.test_events import CALL, USAGE
+from tests.gateway.releases import pinned
+from tidegate.base.errors import RequestError
 from tidegate.gateway.call.providers.anthropic import AnthropicProvider
 from tidegate.gateway.call.providers.openai import OpenAIProvider
 from tidegate.gateway.call.rules import of_status
+from tidegate.gateway.guard import OutputGuard
+from tidegate.gateway.values import Answer
+from tidegate.gateway.wire.openai import error_body
 from tidegate.gateway.wire.upstream import Reply
+from tidegate.release.values import OutputSchema
 
 OPENAI = {
     "id": "1",
@@ -99,3 +105,35 @@ def test_a_retry_after_that_is_passed_on_is_a_header(value: bytes) -> None:
         assert told.isascii()
         assert told.isprintable()
         assert told.isdigit() or told.endswith("GMT")
+
+
+GUARD = OutputGuard(
+    OutputSchema(
+        file=pinned("s.json", "{}"),
+        json_schema={
+            "type": "object",
+            "properties": {"n": {"type": "integer", "maximum": 9}, "s": {"pattern": "^(a+)+$"}},
+            "required": ["n"],
+        },
+    )
+)
+
+
+@fuzz(300)
+@given(
+    content=st.one_of(
+        broken_json([{"n": 1, "s": "aaa"}, {"n": 10**400}, [[{"n": 1}]]]).map(json.dumps),
+        st.text(max_size=30),
+        st.sampled_from([None, "[" * 3000, '{"n":1e999}', '{"s":"%s!"}' % ("a" * 40)]),
+    )
+)
+def test_any_content_is_held_against_its_schema(content: str | None) -> None:
+    answer = Answer(
+        body=b"", stream=False, model="m", finish="stop", complete=True, usage=None, content=content
+    )
+    try:
+        GUARD.check(answer)
+    except RequestError as error:
+        assert (error.status, error.code) == (502, "output_invalid")
+        assert len(error.message) < 1000
+        error_body(error)

@@ -24,6 +24,7 @@ from tidegate.gateway.admit.run import find_route, parse
 from tidegate.gateway.call import make_target
 from tidegate.gateway.call.run import _encode
 from tidegate.gateway.render import render
+from tidegate.gateway.render.run import asked_output
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.http_server import Request
 from tidegate.gateway.wire.openai import error_body
@@ -42,7 +43,7 @@ CHAT: list[Any] = [
         "max_tokens": 500,
         "max_completion_tokens": 5,
         "messages": [
-            {"role": "system", "content": "be brief"},
+            {"role": "system", "content": "be brief " * 4},
             {"role": "user", "content": [{"type": "text", "text": "look"},
                                          {"type": "image_url", "image_url": {"url": PNG}}]},
             {"role": "assistant", "content": None, "tool_calls": CALLS},
@@ -71,7 +72,8 @@ TOKENS = [
     b'"model":"plain",', b'"max_tokens":9,', b'"Max_Tokens":9,', b"[" * 3000, b"{", b"}", b'"',
     b"\xff",
     b"\\ud800", b"1e999", b"-1", b"\\u0000", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"9" * 40, b"/*x*/",
-    b'"tidegate":{},', b"NaN",
+    b'"tidegate":{},', b"NaN", b'"x":1e999,', b'"content":"a",',
+    b'"max_tokens":%b,' % (b"9" * 400),
 ]  # fmt: skip
 
 
@@ -109,6 +111,7 @@ def test_any_body_is_refused_or_sent_as_one_sound_request(
         assert error.cure
         error_body(error)
         return
+    asked_output(call.upstream)
     top = json.loads(encoded.body)
     for name in top:  # what the upstream may read is what was looked at here
         assert name.casefold() not in ("tidegate",)

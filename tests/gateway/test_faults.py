@@ -89,7 +89,6 @@ AFTER_CONTENT = [
     ("cut=4 how=clean", "upstream_cut"),
     ("stall=4", "upstream_idle_timeout"),
     ("error_event=4", "upstream_cut"),
-    ("invalid_event=4", "upstream_protocol"),
 ]
 
 

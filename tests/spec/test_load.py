@@ -204,7 +204,6 @@ def test_keys_without_an_effect_are_noticed(tmp_path: Path) -> None:
         "routes.recommend.fallback[1].stale",
         "routes.recommend.fallback[2].template",
         "routes.recommend.cache.semantic",
-        "routes.recommend.caps.surge",
         "release",
         "evals",
         "environments",

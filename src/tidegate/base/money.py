@@ -51,6 +51,16 @@ def told_usage(
     )
 
 
+def estimated_usage(prompt: bytes, text: str) -> Usage:
+    """Tokens of an answer whose provider sent no numbers, marked as estimated.
+
+    Four bytes a token: it costs nothing, and no vocabulary here is that of the provider's model.
+    """
+    return Usage(
+        prompt=-(-len(prompt) // 4), completion=-(-len(text.encode()) // 4), estimated=True
+    )
+
+
 def cost_of(usage: Usage, price: Price) -> float | None:
     """US dollars for ``usage``, or None as soon as one price that is needed is unknown."""
     cached_price = price.input if price.cached_input is None else price.cached_input

@@ -8,12 +8,12 @@ from time import perf_counter_ns
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit import admit
 from tidegate.gateway.cache import Flight
-from tidegate.gateway.call import Stream, ask_stream, ask_whole, join_chunks
+from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_chunks
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
-from tidegate.gateway.render import render
+from tidegate.gateway.render import clamp_surge, render
 from tidegate.gateway.route import choose
-from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.values import Answer, Call, Headers
 from tidegate.gateway.wire.http_server import Request, Response
 from tidegate.gateway.wire.openai import error_event
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
@@ -26,37 +26,65 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
     """Answer one request. Raises RequestError while nothing has been sent to the client."""
     admit(door, call, kind, request)
     call.deadline = asyncio.get_running_loop().time() + call.plan.route.timeouts.total
+    again = await door.idempotency.look(call, request.header(b"idempotency-key"))
     call.leave("admit", perf_counter_ns())
-
-    await render(call)
-    call.leave("render", perf_counter_ns())
-
-    kept, flight = await door.cache.look(call, request.header(b"cache-control"))
-    call.leave("cache", perf_counter_ns())
-    if kept is not None:
-        await _replay(door, call, kept, out)
+    if again is not None:
+        await _replay(door, call, again, out)
         return
+    flight = place = None
     try:
-        chain = choose(call.plan.targets)
+        await render(call)
+        call.leave("render", perf_counter_ns())
+
+        door.limits.reserve(call)  # leaves in one write with the cache's command
+        kept, flight = await door.cache.look(call, request.header(b"cache-control"))
+        await door.limits.granted(call)
+        call.leave("cache", perf_counter_ns())
+        if kept is not None:
+            await _replay(door, call, kept, out)
+            return
+
+        place = await door.queue.enter(call)
+        clamp_surge(call, door.queue.surging(call))
+        chain = choose(allowed(call))
         call.leave("route", perf_counter_ns())
-        if call.stream:
+        if call.stream and call.plan.route.hold == "first_content":
             stream = await ask_stream(call, chain.targets)
             await _relay(door, call, stream, flight, out)
         else:
             answer = await ask_whole(call, chain.targets)
             await _return(door, call, answer, flight, out)
+    except RequestError as error:
+        if call.again is not None:
+            call.again.refuse(call, error)
+        raise
     finally:
+        if place is not None:
+            place.leave()
         if flight is not None:
             door.cache.leave(flight)
+        if call.again is not None:
+            call.again.leave()
+
+
+def allowed(call: Call) -> list[Target]:
+    """The targets of the route, but those whose own limit has nothing left."""
+    targets: list[Target] = call.plan.targets
+    if call.loan is None or not call.loan.barred:
+        return targets
+    return [target for target in targets if target.model.name not in call.loan.barred]
 
 
 async def _return(
     door: Door, call: Call, answer: Answer, flight: Flight | None, out: Response
 ) -> None:
-    """A whole answer: guard it, keep it, record it, send it."""
+    """A whole answer, streamed or not: guard it, keep it, record it, send it."""
     call.leave("call", perf_counter_ns())
     call.model, call.usage, call.finish = answer.model, answer.usage, answer.finish
-    call.answer_content = answer.body
+    if not answer.stream:
+        call.answer_content = answer.body
+    elif call.plan.route.store_content:
+        call.answer_content = join_chunks(answer.body, answer.model)
     if call.usage is None:
         settle(call, call.upstream.get("messages", b""), answer.content or "")
     if call.plan.guard is not None:
@@ -64,13 +92,30 @@ async def _return(
         call.leave("guard", perf_counter_ns())
     if flight is not None:
         door.cache.keep(flight, answer, call.plan.route.cache_ttl)
+    if call.again is not None:
+        call.again.keep(answer)
     call.status, call.outcome = 200, "served"
+    if answer.stream:
+        await _stream_out(door, call, door.headers(call), answer.body, out)
+        return
     door.record(call)
     out.whole(200, door.headers(call), answer.body)
 
 
+async def _stream_out(door: Door, call: Call, headers: Headers, body: bytes, out: Response) -> None:
+    """The events of a complete answer, all at once."""
+    out.begin(door.stream_headers(headers))
+    await out.send(body)
+    call.first_token = (perf_counter_ns() - call.started) / 1e6
+    door.record(call)
+    out.end(DONE)
+
+
 async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None:
-    """An answer from the cache: it was guarded when it was made, so it is only recorded."""
+    """An answer that was kept: it was guarded when it was made, so it is only recorded."""
+    if call.again is not None:
+        call.again.keep(answer)
+    call.stream = answer.stream
     call.model, call.replayed, call.finish = answer.model, answer.usage, answer.finish
     call.status, call.outcome = 200, "served"
     if not answer.stream:
@@ -80,11 +125,7 @@ async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None
         return
     if call.plan.route.store_content:
         call.answer_content = join_chunks(answer.body, answer.model)
-    out.begin(door.stream_headers(door.headers(call, answer.stored_at)))
-    await out.send(answer.body)
-    call.first_token = (perf_counter_ns() - call.started) / 1e6
-    door.record(call)
-    out.end(DONE)
+    await _stream_out(door, call, door.headers(call, answer.stored_at), answer.body, out)
 
 
 async def _relay(
@@ -94,6 +135,7 @@ async def _relay(
     and never looks like an ending."""
     call.model = stream.target.model.name
     sent: list[bytes] = []
+    kept = flight is not None or call.again is not None
     code: str | None = "client_gone"
     try:
         out.begin(door.stream_headers(door.headers(call)))
@@ -101,7 +143,7 @@ async def _relay(
             await out.send(data)
             if call.first_token is None:
                 call.first_token = (perf_counter_ns() - call.started) / 1e6
-            if flight is not None:
+            if kept:
                 sent.append(data)
         code = None
         answer = stream.answer(b"".join(sent))
@@ -115,6 +157,8 @@ async def _relay(
             call.leave("guard", perf_counter_ns())
         if flight is not None:
             door.cache.keep(flight, answer, call.plan.route.cache_ttl)
+        if call.again is not None:
+            call.again.keep(answer)
         stream.close()
         call.status, call.outcome = 200, "served"
         door.record(call)

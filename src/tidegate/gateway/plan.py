@@ -12,7 +12,8 @@ import msgspec
 
 from tidegate.base.errors import ReleaseError
 from tidegate.base.hashing import canonical_json
-from tidegate.gateway.call import Target
+from tidegate.gateway.admit import limits_of
+from tidegate.gateway.call import HedgeBudget, Target
 from tidegate.gateway.guard import OutputGuard
 from tidegate.gateway.render import Template, compile_template
 from tidegate.release.values import Caps, Release, Route
@@ -29,6 +30,7 @@ class Plan:
         self.targets = [targets[name] for name in route.models]
         self.template: Template | None = None
         self.guard: OutputGuard | None = None
+        self.hedge = HedgeBudget(route.hedge) if route.hedge is not None else None
         self.tools: bytes | None = None
         self.response_format: bytes | None = None
         prompt = release.prompts[route.prompt] if route.prompt else None
@@ -48,9 +50,17 @@ class Plan:
                     },
                 }
             )
-        # The cache's own settings and the kept content do not change what is answered.
+        self.limits = limits_of(release.limits, route, release.models)
+        # What does not change an answer: the cache's own settings, the kept content, the queue, the
+        # cap under load (a whole answer is the same under it, and one that was cut is not kept).
         identity = (
-            msgspec.structs.replace(route, cache_ttl=None, store_content=True),
+            msgspec.structs.replace(
+                route,
+                cache_ttl=None,
+                store_content=True,
+                queue=None,
+                caps=msgspec.structs.replace(route.caps, surge=None),
+            ),
             prompt,
             [release.tools[name] for name in route.tools],
             [release.models[name] for name in route.models],

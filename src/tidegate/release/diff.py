@@ -16,6 +16,7 @@ _SECTIONS = {
     "prompts": "prompt",
     "tools": "tool",
     "routes": "route",
+    "limits": "limit",
     "journeys": "journey",
     "datasets": "data set",
     "evals": "eval",
@@ -24,7 +25,9 @@ _SECTIONS = {
 """Section of named things, and the word for one of them."""
 
 _SINGLE = ("gateway", "ledger", "train")
-_TIMES = {"cache_ttl", "connect", "first_token", "idle", "total", "keep_receipts", "keep_content"}
+_TIMES = {"cache_ttl", "connect", "first_token", "idle", "total", "after", "every", "wait"}
+_TIMES |= {"idempotency"}
+_TIMES |= {"keep_receipts", "keep_content"}
 _WORDS = {
     "cache_ttl": "cache",
     "artifacts": "artifact",

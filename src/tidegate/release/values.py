@@ -103,6 +103,15 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     first_token: float = 30.0
     idle: float = 15.0
     total: float = 120.0
+    min_rate: float | None = None
+    """Characters a second of a stream that has begun; None means any."""
+
+
+class Surge(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap that holds while the route's load is above a share."""
+
+    output_tokens: int
+    above: float = 0.8
 
 
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +119,27 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    answer_bytes: int = 64 * 1024 * 1024
+    """Most bytes of one answer as they come from the model."""
+    surge: Surge | None = None
+
+
+class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+    """When a second model is asked beside a slow one."""
+
+    after: float
+    """Seconds without content."""
+    spend: float = 0.05
+    """Share of the route's requests."""
+
+
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one route that ask a model at once, and that wait; over all workers."""
+
+    concurrent: int
+    waiting: int = 64
+    wait: float = 5.0
+    """Seconds."""
 
 
 class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,9 +162,35 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds an exact answer is kept; None means no cache."""
     timeouts: Timeouts = Timeouts()
     caps: Caps = Caps()
+    hold: Literal["first_content", "answer"] = "first_content"
+    """Until when a stream is held back from its client."""
+    hedge: Hedge | None = None
+    queue: QueueSettings | None = None
+    """None means no bound."""
     output: OutputSchema | None = None
     store_content: bool = True
     """Whether prompts and responses are kept beside the receipts."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that may be used in a time."""
+
+    name: str
+    per: Literal["key", "tenant", "route", "model", "app"]
+    unit: Literal["requests", "tokens", "dollars"]
+    amount: float
+    """In ``every``: requests, tokens or US dollars."""
+    calendar: Literal["hour", "day", "week", "month"] | None = None
+    """A budget for each such window in UTC; None: a bucket that refills in ``every``."""
+    every: float | None = None
+    """Seconds in which a bucket refills from nothing to ``amount``."""
+    burst: float | None = None
+    """Most at once out of a bucket; None: as ``amount``."""
+    routes: tuple[str, ...] = ()
+    """Only requests to these; empty: to any."""
+    models: tuple[str, ...] = ()
+    """Only what these answer; empty: whichever does."""
+    on_outage: Literal["open", "closed"] = "open"
 
 
 class Journey(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +208,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     direct_models: bool = False
     """Whether ``model`` may name a model as well as a route."""
     max_body_bytes: int = 4 * 1024 * 1024
+    max_connections: int = 8192
+    """Of one worker."""
+    idempotency: float = 86400.0
+    """Seconds that the answer to a request with an Idempotency-Key is kept."""
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +232,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     prompts: dict[str, Prompt] = {}
     tools: dict[str, Tool] = {}
     routes: dict[str, Route] = {}
+    limits: dict[str, Limit] = {}
     journeys: dict[str, Journey] = {}
     datasets: dict[str, Pinned] = {}
     evals: dict[str, dict[str, Any]] = {}

@@ -12,7 +12,6 @@ from tidegate.spec.types import Spec
 NOT_YET: dict[tuple[str, ...], str] = {
     ("routes", "*", "models", "choose"): "the large model answers",
     ("routes", "*", "cache", "semantic"): "only identical requests are answered from the cache",
-    ("routes", "*", "caps", "surge"): "the other caps hold at any load",
     ("routes", "*", "guard"): "only the schema of output is checked",
     ("routes", "*", "fallback", "#", "stale"): "this step is skipped",
     ("routes", "*", "fallback", "#", "template"): "this step is skipped",

@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from tidegate.spec.scalars import AppPath, Duration, InputName, Items, Name, Part, Share, Switch
+from tidegate.spec.scalars import (
+    AppPath,
+    Duration,
+    InputName,
+    Items,
+    Name,
+    Part,
+    Share,
+    Size,
+    Switch,
+)
 
 InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
 
@@ -146,6 +156,11 @@ class Timeouts(Part):
     """From sending the request to the first content."""
     idle: Duration = 15.0
     """Between two pieces of a stream."""
+    min_rate: float | None = Field(None, gt=0, allow_inf_nan=False, examples=[20])
+    """Characters a second that a stream must give, over 5 seconds of waiting for it, once the
+    model has begun (thoughts count). Catches a model that drips one token a second, which `idle`
+    does not see. A client that reads slowly does not count against its model. Left out: any rate
+    will do."""
     total: Duration = 120.0
     """For everything."""
 
@@ -155,6 +170,10 @@ class Surge(Part):
 
     output_tokens: int = Field(ge=1)
     """Most completion tokens of one request while load is high."""
+    above: Share = 0.8
+    """Load above which the cap holds: requests in flight and waiting, as a share of the route's
+    `queue.concurrent`; without a queue, a worker's connections as a share of
+    `gateway.max_connections`. It ends when load is below three quarters of this."""
 
 
 class Caps(Part):
@@ -166,6 +185,36 @@ class Caps(Part):
     """Most completion tokens; asked of the model as its limit."""
     surge: Surge | None = None
     """Tighter caps under load."""
+    answer_bytes: Size = Field(64 * 1024 * 1024, ge=1024, examples=["64MiB"])
+    """Most bytes of one answer as they come from the model, streamed or not; more is an error
+    (`upstream_too_large`)."""
+
+
+class Hedge(Part):
+    """Ask a second model when the first one is slow to begin; the first content wins, the other is
+    left at once. Asking twice costs money and nothing else: the gateway runs no tools."""
+
+    after: Duration = Field(examples=["800ms"])
+    """How long the model may take until its first content (of a whole answer: until the answer)
+    before the next of `fallback` is asked beside it; where there is none, the same model on
+    another connection."""
+    spend: Share = Field(0.05, examples=["5%"])
+    """Share of the route's requests that may be asked twice; counted by each worker."""
+
+
+class Queue(Part):
+    """How many requests of this route may ask a model at once, and how many may wait. The figures
+    hold for the whole gateway on one machine, over all of its workers. Answers from the cache need
+    no place."""
+
+    concurrent: int = Field(ge=1, examples=[8])
+    """Most requests that ask a model at once."""
+    waiting: int = Field(64, ge=0)
+    """Most requests that wait for a place. One more is answered with `queue_full`, or takes the
+    place of one with a lower priority."""
+    wait: Duration = 5.0
+    """Longest wait. A request that would have to wait longer is answered with `overloaded` at
+    once."""
 
 
 class Store(Part):
@@ -202,9 +251,20 @@ class Route(Part):
     """How long to wait."""
     caps: Caps = Caps()
     """Most that one request may use."""
+    hold: Literal["first_content", "answer"] = "first_content"
+    """Until when a stream is held back. `first_content`: until its first content, then each event
+    goes on as it comes, and an answer that breaks off ends with an error. `answer`: until it is
+    complete (8 MiB at most), so that an answer which breaks off, stalls or does not meet `output`
+    is never seen: the next model of `fallback` is asked anew, and the client gets one whole answer
+    or an error with its status. While an answer is held, the client hears nothing."""
+    hedge: Hedge | None = Field(None, examples=["{after: 800ms, spend: 5%}"])
+    """Ask a second model when the first one is slow to begin; left out: wait for the first."""
+    queue: Queue | None = None
+    """How many requests may ask a model at once, and how many may wait; left out: no bound."""
     output: AppPath | None = Field(None, examples=["schemas/plan.json"])
     """JSON file: the JSON Schema that an answer must meet. The model is asked for it; an answer
-    that does not meet it is an error (`output_invalid`), in a stream its last event."""
+    that does not meet it is an error (`output_invalid`), in a stream that was not held its last
+    event."""
     guard: Items[Name] = ()
     """Checks on every answer, beside `output`."""
     store: Store = Store()

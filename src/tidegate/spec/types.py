@@ -6,14 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from tidegate.spec.limit_types import Limit, Match
 from tidegate.spec.model_types import Artifact, Model, Pool, Price
 from tidegate.spec.proof_types import Dataset, Environment, Eval, Journey, Slo, Train
 from tidegate.spec.route_types import (
     Cache,
     Caps,
+    Hedge,
     Input,
     ModelChoice,
     Prompt,
+    Queue,
     Route,
     Stale,
     Store,
@@ -31,14 +34,18 @@ __all__ = [
     "Environment",
     "Eval",
     "Gateway",
+    "Hedge",
     "Input",
     "Journey",
     "Ledger",
+    "Limit",
+    "Match",
     "Model",
     "ModelChoice",
     "Pool",
     "Price",
     "Prompt",
+    "Queue",
     "Retention",
     "Route",
     "Slo",
@@ -61,6 +68,10 @@ class Gateway(Part):
     """Whether a request may name a model as well as a route."""
     max_body: Size = Field(4 * 1024 * 1024, examples=["4MiB"])
     """Largest request body."""
+    max_connections: int = Field(8192, ge=1)
+    """Most client connections of one worker; one more is answered with 503 and closed."""
+    idempotency: Duration = 86400.0
+    """How long the answer to a request with an `Idempotency-Key` is kept to be replayed."""
 
 
 class Retention(Part):
@@ -114,6 +125,8 @@ class Spec(Part):
     """Tools that models may ask for."""
     routes: dict[Name, Route] = {}
     """What the app asks for by name."""
+    limits: dict[Name, Limit] = {}
+    """Most that may be used in a time: requests, tokens, dollars."""
     journeys: dict[Name, Journey] = {}
     """What users do, and what is promised for it."""
     datasets: dict[Name, Dataset] = {}

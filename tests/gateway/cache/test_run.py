@@ -17,7 +17,8 @@ from tests.gateway.calls import ANSWER, chat_call, plans_of
 from tests.gateway.loops import run, soon, until
 from tidegate.gateway.cache import ExactCache, near
 from tidegate.gateway.cache.key import cache_key
-from tidegate.gateway.cache.run import CacheStatistics, may_keep
+from tidegate.gateway.cache.rules import may_keep
+from tidegate.gateway.cache.run import CacheStatistics
 from tidegate.gateway.values import Answer, Call
 from tidegate.stores.open import running
 from tidegate.stores.valkey import valkey_spec, valkey_url
@@ -249,10 +250,10 @@ def test_a_worker_remembers_for_a_second_what_was_asked_again(
             await upstream.serve(cache, chat_call(PLAN))
             assert len(cache._near) == 0, "what is asked once takes no memory"
             await upstream.serve(cache, chat_call(PLAN))
-            commands = cache._store.statistics().commands
+            commands = cache._leases._store.statistics().commands
             monkeypatch.setattr(cache, "_near", Aged(cache._near, entry_age))
             assert await upstream.serve(cache, chat_call(PLAN)) is not None
-            asked = cache._store.statistics().commands - commands
+            asked = cache._leases._store.statistics().commands - commands
             assert asked == (0 if entry_age < 1 else 1)
 
     run(main())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tidegate.base.errors import RequestError
 from tidegate.base.money import Usage
+from tidegate.gateway.call.ports import UnreadableEvent
 from tidegate.gateway.call.providers.anthropic import (
     AnthropicEvents,
     AnthropicProvider,
@@ -85,26 +86,45 @@ def test_any_cutting_reads_the_same(places: list[int]) -> None:
     [
         (event("error", error={"type": "overloaded_error", "message": "busy"}), "upstream_cut"),
         (event("error"), "upstream_cut"),
-        (b"data: {broken\n\n", "upstream_protocol"),
-        (b"data: []\n\n", "upstream_protocol"),
-        (event("message_start", message={"no": "id"}), "upstream_protocol"),
-        (event("message_start", message=None), "upstream_protocol"),
-        (event("message_start", message="text"), "upstream_protocol"),
-        (event("content_block_delta", delta=5), "upstream_protocol"),
     ],
 )
-def test_a_bad_event_is_a_fault(bad: bytes, code: str) -> None:
+def test_an_error_event_is_a_fault(bad: bytes, code: str) -> None:
     with pytest.raises(UpstreamFault) as caught:
         read([bad])
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"data: {broken\n\n",
+        b"data: []\n\n",
+        event("message_start", message={"no": "id"}),
+        event("message_start", message=None),
+        event("message_start", message="text"),
+        event("content_block_delta", delta=5),
+    ],
+)
+def test_an_event_that_is_none_of_the_api_is_unreadable(bad: bytes) -> None:
+    with pytest.raises(UnreadableEvent):
+        read([bad])
+
+
+def test_a_thought_shows_life_and_is_no_content() -> None:
+    reader = PROVIDER.events("m", False)
+    thought = event(
+        "content_block_delta", index=0, delta={"type": "thinking_delta", "thinking": "hmm"}
+    )
+    assert reader.feed(thought) == b""
+    assert (reader.alive, reader.content, reader.chars) == (True, False, 3)
+
+
 @given(st.one_of(st.binary(max_size=40), st.sampled_from([one[:40] for one in STREAM])))
-def test_any_event_is_read_or_is_a_fault(data: bytes) -> None:
+def test_any_event_is_read_or_unreadable_or_a_fault(data: bytes) -> None:
     try:
         PROVIDER.events("m", False).feed(b"data: " + data + b"\n\n")
-    except UpstreamFault as fault:
-        assert fault.words  # noqa: PT017 - no fault is as good
+    except (UpstreamFault, UnreadableEvent) as error:
+        assert str(error)  # noqa: PT017 - no error is as good
 
 
 def test_messages_are_translated() -> None:

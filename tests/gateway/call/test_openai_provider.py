@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.base.money import Usage
+from tidegate.gateway.call.ports import UnreadableEvent
 from tidegate.gateway.call.providers.openai import OpenAIEvents, OpenAIProvider
 from tidegate.gateway.wire.sse import EventSplitter
 from tidegate.gateway.wire.upstream import UpstreamFault
@@ -83,14 +84,20 @@ def test_content_begins_with_content() -> None:
     "delta",
     [
         {"refusal": "no"},
-        {"reasoning_content": "hm"},
-        {"reasoning": "hm"},
         {"tool_calls": [{"index": 0}]},
     ],
 )
 def test_other_kinds_of_content(delta: dict[str, object]) -> None:
     reader, _ = read([event({"index": 0, "delta": delta})])
     assert reader.content
+    assert reader.alive
+
+
+@pytest.mark.parametrize("delta", [{"reasoning_content": "hmm"}, {"reasoning": "hmm"}])
+def test_a_thought_shows_life_and_is_no_content(delta: dict[str, object]) -> None:
+    reader, out = read([event({"index": 0, "delta": delta})])
+    assert (reader.alive, reader.content, reader.pieces, reader.chars) == (True, False, 1, 3)
+    assert out, "it is passed on once there is content"
 
 
 def test_tool_calls_are_put_together() -> None:
@@ -149,29 +156,50 @@ def test_a_stream_of_two_choices_ends_with_both(
 
 
 @pytest.mark.parametrize(
-    ("bad", "code"),
+    "bad",
     [
-        (b"data: {not json\n\n", "upstream_protocol"),
-        (b"data: \xff\n\n", "upstream_protocol"),
-        (b'data: "text"\n\n', "upstream_protocol"),
-        (b'data: {"choices": "x"}\n\n', "upstream_protocol"),
-        (b"data: " + b"[" * 100_000 + b"\n\n", "upstream_protocol"),
-        (b'data: {"error": {"message": "overloaded", "code": 500}}\n\n', "upstream_cut"),
-        (b'data: {"error": "overloaded"}\n\n', "upstream_cut"),
+        b"data: {not json\n\n",
+        b"data: \xff\n\n",
+        b'data: "text"\n\n',
+        b'data: {"choices": "x"}\n\n',
+        b"data: " + b"[" * 100_000 + b"\n\n",
     ],
 )
-def test_a_bad_event_is_a_fault(bad: bytes, code: str) -> None:
+def test_an_event_that_is_no_chunk_is_unreadable_and_changes_nothing(bad: bytes) -> None:
+    reader, _ = read([STREAM[2]])
+    text, pieces = reader.text(), reader.pieces
+    with pytest.raises(UnreadableEvent):
+        reader.feed(bad)
+    assert (reader.text(), reader.pieces, reader.finish) == (text, pieces, None)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (b'data: {"error": {"message": "overloaded", "code": 500}}\n\n', None),
+        (b'data: {"error": {"message": "no", "code": "content_filter"}}\n\n', "content_filter"),
+        (b'data: {"error": "overloaded"}\n\n', None),
+        (b'event: error\ndata: {"message": "overloaded"}\n\n', None),
+    ],
+)
+def test_an_error_inside_a_stream_is_a_fault(bad: bytes, said: str | None) -> None:
     with pytest.raises(UpstreamFault) as caught:
         read([STREAM[2], bad])
-    assert caught.value.code == code
+    assert (caught.value.code, caught.value.said) == ("upstream_cut", said)
+
+
+@pytest.mark.parametrize("empty", [b"data:\n\n", b"data: \n\n", b"event: x\ndata:\n\n"])
+def test_an_event_without_data_is_held_back_and_no_fault(empty: bytes) -> None:
+    reader = PROVIDER.events("m", False)
+    assert reader.feed(empty) == b""
 
 
 @given(st.binary(max_size=60))
-def test_any_event_is_read_or_is_a_fault(data: bytes) -> None:
+def test_any_event_is_read_or_unreadable_or_a_fault(data: bytes) -> None:
     reader = PROVIDER.events("m", False)
     try:
         out = reader.feed(b"data: " + data + b"\n\n")
-    except UpstreamFault:
+    except (UpstreamFault, UnreadableEvent):
         return
     assert out in (b"", b"data: " + data + b"\n\n")
 

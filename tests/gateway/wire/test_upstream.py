@@ -35,11 +35,13 @@ def pool_to(port: int) -> Pool:
     return Pool(parse_origin(f"http://127.0.0.1:{port}"))
 
 
-async def begin(pool: Pool, *, total: float = 5.0, quiet: float | None = None) -> Connection:
+async def begin(
+    pool: Pool, *, total: float = 5.0, quiet: float | None = None, most: int = upstream.MAX_ANSWER
+) -> Connection:
     """Send a request on a kept or a fresh connection of ``pool``."""
     connection = pool.take() or await pool.connect(1.0)
     deadline = asyncio.get_running_loop().time() + total
-    connection.send(REQUEST, deadline=deadline, quiet=quiet)
+    connection.send(REQUEST, deadline=deadline, quiet=quiet, most=most)
     return connection
 
 
@@ -252,6 +254,33 @@ def test_a_broken_answer_has_a_name(answer: bytes, code: str) -> None:
     assert code in FAULTS
 
 
+@pytest.mark.parametrize("quiet", [None, 1.0], ids=["whole", "stream"])
+@pytest.mark.parametrize("head", [b"", b"content-encoding: gzip\r\n"], ids=["late", "packed"])
+def test_an_answer_without_a_length_that_failed_is_not_complete(
+    head: bytes, quiet: float | None
+) -> None:
+    """Its end is the close, also ours: what was given up half-way must not look like all of it."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\nhalf" % head)
+        await reader.read()
+
+    async def main() -> None:
+        async with raw_server(talk) as server:
+            pool = pool_to(server.port)
+            with pytest.raises(UpstreamFault):
+                await (ask(pool, 0.2) if quiet is None else read_all(pool, quiet=quiet, total=0.2))
+            connection = await begin(pool, total=0.2, quiet=quiet)
+            await until(lambda: connection._fault is not None)
+            await until(lambda: connection._transport is None)
+            with pytest.raises(UpstreamFault):
+                await connection.whole()
+            connection.finish()
+
+    run(main())
+
+
 def test_a_reset_is_a_cut() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -276,10 +305,19 @@ def test_an_until_close_body_that_is_reset_is_a_cut() -> None:
     assert fault_of(talk) == "upstream_cut"
 
 
-def test_a_whole_answer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "MAX_ANSWER", 1000)
-    big = b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n" + b"x" * 5000
-    assert fault_of(answering(big)) == "upstream_too_large"
+def test_a_whole_answer_is_bounded() -> None:
+    async def main() -> None:
+        big = b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n" + b"x" * 5000
+        async with raw_server(answering(big)) as server:
+            pool = pool_to(server.port)
+            connection = await begin(pool, most=1000)
+            with pytest.raises(UpstreamFault) as caught:
+                await soon(connection.whole())
+            assert caught.value.code == "upstream_too_large"
+            connection.finish()
+            pool.close()
+
+    run(main())
 
 
 @pytest.mark.parametrize(

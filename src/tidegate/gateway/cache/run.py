@@ -1,8 +1,8 @@
 """Look up, wait for an identical call in flight, keep: at most one Valkey round trip before a call.
 
-One command does it all: ``SET key lease NX GET PX`` returns the stored answer (a hit), or
-another worker's lease (wait for it), or nothing: then this request holds the lease and makes
-the call. Within one worker, identical calls wait for each other without asking Valkey.
+Of all identical calls one leads: it holds the key's lease (``stores.leases``) and makes the call;
+the others wait for its answer, those of its own worker without asking Valkey. When a leader brings
+nothing, one of those who wait leads next.
 
 Only whole, checked, unsurprising answers are kept (``may_keep``). Valkey away or slow means
 ``down``: the call is made as if there were no cache.
@@ -18,17 +18,13 @@ import msgspec
 
 from tidegate.gateway.cache.key import cache_key, why_not
 from tidegate.gateway.cache.near import NearCache
+from tidegate.gateway.cache.rules import after_leader, may_keep
 from tidegate.gateway.values import Answer, Call
 from tidegate.gateway.wire.openai import ChatHead
+from tidegate.stores.leases import ENTRY, LEASE, Leases
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
-_LEASE = b"L"
-_ENTRY = b"E"
 _LARGEST = 1 << 20
-_POLL = (0.01, 0.02, 0.04, 0.08)
-_RELEASE = (
-    b"if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
-)
 _decoder = msgspec.msgpack.Decoder(Answer)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -48,13 +44,15 @@ class Flight(msgspec.Struct, eq=False):
     done: asyncio.Future[Answer | None]
     lease: bytes | None = None
     held: bool = False
+    answered: bool = False
+    """The call brought an answer, though one that may not be kept."""
 
 
 class ExactCache:
     """The exact cache of one worker over the shared store."""
 
     def __init__(self, store: ValkeyClient, prefix: bytes = b"tg:x:") -> None:
-        self._store = store
+        self._leases = Leases(store)
         self._prefix = prefix
         self._near = NearCache()
         self._flights: dict[bytes, Flight] = {}
@@ -81,9 +79,14 @@ class ExactCache:
             call.cache = "hit"
             self._hits += 1
             return near, None
-        under_way = self._flights.get(key)
-        if under_way is not None:
-            return await self._wait_here(call, under_way), None
+        while (under_way := self._flights.get(key)) is not None:
+            answer = await self._wait_here(call, under_way)
+            if answer is not None:
+                return answer, None
+            left = call.deadline - loop.time()
+            if not after_leader(under_way.answered, left, call.plan.route.timeouts.total).again:
+                self._missed(call)
+                return None, None
         flight = Flight(key, loop.create_future())
         self._flights[key] = flight
         try:
@@ -100,49 +103,51 @@ class ExactCache:
     def keep(self, flight: Flight, answer: Answer, ttl: float) -> None:
         """The call is over: keep its answer when it may be kept, and tell those who wait."""
         if not may_keep(answer):
+            flight.answered = True
             self.leave(flight)
             return
         if flight.lease is not None and flight.held:
             now = time.time()
             kept = msgspec.structs.replace(answer, stored_at=now, content=None)
-            value = _ENTRY + _encoder.encode(kept)
+            value = ENTRY + _encoder.encode(kept)
             if len(value) <= _LARGEST:
-                self._store.tell(b"SET", flight.key, value, b"PX", max(1, int(ttl * 1000)))
+                self._leases.put(flight.key, value, ttl)
                 flight.lease = None
         self._land(flight, answer)
 
     def leave(self, flight: Flight) -> None:
-        """The call gave nothing to keep: those who wait make their own. Safe to call twice."""
+        """The call gave nothing to keep: one of those who wait leads next. Safe to call
+        twice."""
         self._land(flight, None)
 
     async def _ask(self, call: Call, flight: Flight) -> Answer | None:
-        lease = _LEASE + call.id.encode()
-        patience = call.plan.route.timeouts.total
+        lease = LEASE + call.id.encode()
+        patience = call.plan.route.timeouts.total + 1.0
         # From here on Valkey may hold the lease, whether its answer comes in time or not.
         flight.lease = lease
         try:
-            found = await self._store.call(
-                b"SET", flight.key, lease, b"NX", b"GET", b"PX", int(patience * 1000) + 1000
-            )
-            if found is None:
-                flight.held = True
-            else:
-                flight.lease = None
-                if found.startswith(_LEASE):
-                    found = await self._wait_elsewhere(flight.key, call.deadline)
+            found = await self._leases.take(flight.key, lease, patience)
+            if found is not None and found.startswith(LEASE):
+                # For half of the time that is left at most: that worker may have died, and this
+                # one must still call.
+                until = (asyncio.get_running_loop().time() + call.deadline) / 2
+                found = await self._leases.follow(flight.key, lease, patience, until)
         except (ValkeyDown, hiredis.ReplyError):
             call.cache = "down"
             return None
-        if found is None or found.startswith(_LEASE):
-            call.cache = "miss"
-            self._misses += 1
+        if found is None:
+            flight.held = True
+            self._missed(call)
+            return None
+        flight.lease = None
+        if found.startswith(LEASE):
+            self._missed(call)
             return None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
         except msgspec.DecodeError:  # kept by another version of this program: replace it
             flight.lease, flight.held = lease, True
-            call.cache = "miss"
-            self._misses += 1
+            self._missed(call)
             return None
         call.cache = "hit"
         self._hits += 1
@@ -156,26 +161,14 @@ class ExactCache:
         except TimeoutError:
             answer = None
         if answer is None:
-            call.cache = "miss"
-            self._misses += 1
             return None
         call.cache = "shared"
         self._shared += 1
         return answer
 
-    async def _wait_elsewhere(self, key: bytes, deadline: float) -> bytes | None:
-        """Poll for the answer of another worker's call until it is there or given up, for half of
-        the time that is left at most: that worker may have died, and this one must still call."""
-        loop = asyncio.get_running_loop()
-        tries = 0
-        patience = (loop.time() + deadline) / 2
-        while loop.time() < patience:
-            await asyncio.sleep(_POLL[min(tries, len(_POLL) - 1)])
-            tries += 1
-            found: bytes | None = await self._store.call(b"GET", key)
-            if found is None or not found.startswith(_LEASE):
-                return found
-        return None
+    def _missed(self, call: Call) -> None:
+        call.cache = "miss"
+        self._misses += 1
 
     def _land(self, flight: Flight, answer: Answer | None) -> None:
         if self._flights.get(flight.key) is flight:
@@ -183,10 +176,5 @@ class ExactCache:
         if not flight.done.done():
             flight.done.set_result(answer)
         if flight.lease is not None:
-            self._store.tell(b"EVAL", _RELEASE, 1, flight.key, flight.lease)
+            self._leases.release(flight.key, flight.lease)
             flight.lease = None
-
-
-def may_keep(answer: Answer) -> bool:
-    """Answers that ended by themselves and asked for no tool. Errors never get this far."""
-    return answer.complete and not answer.tool_calls

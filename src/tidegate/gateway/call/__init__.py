@@ -1,6 +1,16 @@
 """Ask a model: provider adapters, the four timeouts, fallback until the first content."""
 
-from tidegate.gateway.call.run import Stream, ask_stream, ask_whole, join_chunks
+from tidegate.gateway.call.hedge import HedgeBudget
+from tidegate.gateway.call.run import ask_stream, ask_whole, join_chunks
+from tidegate.gateway.call.stream import Stream
 from tidegate.gateway.call.target import Target, make_target
 
-__all__ = ["Stream", "Target", "ask_stream", "ask_whole", "join_chunks", "make_target"]
+__all__ = [
+    "HedgeBudget",
+    "Stream",
+    "Target",
+    "ask_stream",
+    "ask_whole",
+    "join_chunks",
+    "make_target",
+]

@@ -28,21 +28,31 @@ class Parsed(msgspec.Struct, frozen=True):
     tool_calls: bool = False
 
 
+class UnreadableEvent(Exception):
+    """One event that is not what the provider's API sends: what it would have said is unknown."""
+
+
 class EventReader(Protocol):
     """Reads the events of one stream in order and gives what the client gets for each.
 
-    After each ``feed``: ``content`` says whether real content (text, a tool call, a refusal, the
-    finish) has come; ``done`` that the stream has ended properly.
+    After each ``feed``: ``alive`` says whether the model has said anything, to itself at least;
+    ``content`` whether something a user sees (text, a tool call, a refusal, the finish) has come;
+    ``done`` that the stream has ended properly. ``pieces`` counts the events with something the
+    model wrote, thoughts included, and ``chars`` its characters.
     """
 
+    alive: bool
     content: bool
+    pieces: int
+    chars: int
     done: bool
     finish: str | None
     usage: Usage | None
     tool_calls: bool
 
     def feed(self, event: bytes) -> bytes:
-        """Event bytes for the client, b"" to hold the event back. Raises UpstreamFault."""
+        """Event bytes for the client, b"" to hold the event back. Raises UpstreamFault, and
+        UnreadableEvent for an event that may be passed over."""
         ...
 
     def text(self) -> str:

@@ -1,4 +1,5 @@
-"""What a failed attempt means: whether another model may try, and what the client is told; pure."""
+"""What a failed attempt means: whether another model may try, and what the client is told; what
+makes a stream too slow or incomplete. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import re
 import msgspec
 
 from tidegate.base.errors import RequestError
+from tidegate.base.money import Usage
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
 
 
@@ -21,6 +23,10 @@ class Failure(msgspec.Struct, frozen=True):
     """Whether another model may be asked."""
     upstream_status: int | None = None
     retry_after: str | None = None
+    usage: Usage | None = None
+    """What the attempt is billed all the same: an answer that broke off had begun."""
+    model: str | None = None
+    """The model that failed, where it is not the one that was asked first: a hedge."""
 
     def error(self, model: str) -> RequestError:
         """The refusal for the client, naming the model that failed first."""
@@ -47,9 +53,16 @@ _CURES = {
 
 _CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
 
+_REFUSALS = frozenset(("context_length_exceeded", "content_policy_violation"))
+"""What a provider says of the request itself, inside a stream too."""
+
 
 def of_fault(fault: UpstreamFault) -> Failure:
     """A fault of the connection or of the stream: another model may be asked, in time."""
+    if fault.said is not None:
+        told = of_status(400, fault.said, fault.words, None)
+        if told.code in _REFUSALS:
+            return told
     in_time = fault.code != "upstream_total_timeout"
     return Failure(fault.code, fault.words, FAULTS[fault.code], in_time)
 
@@ -78,3 +91,21 @@ def of_status(
             return Failure(code or "upstream_refused", words, status, False, status)
         case _:
             return Failure("upstream_error", words, 502, True, status, retry_after)
+
+
+RATE_WINDOW = 5.0
+"""Seconds of waiting over which the rate of a stream is judged."""
+
+
+def too_slow(chars: int, waited: float, rate: float) -> str | None:
+    """Words when a stream that was waited for gave fewer than ``rate`` characters a second; None
+    when it did not, and until a whole window was waited."""
+    if waited < RATE_WINDOW or chars >= rate * waited:
+        return None
+    return f"{chars / waited:.1f} characters a second for {waited:.1f} s, below {rate:g}"
+
+
+def lost_nothing(pieces: int, usage: Usage | None) -> bool:
+    """Whether the provider's own count of tokens shows that events which nobody could read held
+    none of them. It does where a token comes as an event, as most servers send it."""
+    return usage is not None and not usage.estimated and usage.completion == pieces

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
+import json
+from typing import Any
 
 from tidegate.base.errors import RequestError
 from tidegate.base.tokens import count_tokens
+from tidegate.gateway.render.rules import output_cap
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.openai import ChatHead
 
@@ -29,7 +31,7 @@ async def render(call: Call) -> None:
             fields["response_format"] = plan.response_format
         if plan.guard is not None and head.n is not None and head.n > 1:
             raise _one_choice()
-        clamp_output(fields, head, plan.route.caps.output_tokens)
+        clamp_output(fields, head, output_cap(plan.route.caps.output_tokens, None).tokens)
         limit = plan.route.caps.prompt_tokens
         if limit is not None:
             await check_prompt(fields["messages"], limit)
@@ -92,6 +94,25 @@ def clamp_output(fields: dict[str, bytes], head: ChatHead, cap: int | None) -> N
         fields["max_tokens"] = str(cap).encode()
 
 
+def clamp_surge(call: Call, surging: bool) -> None:
+    """Tighten the output length while the route's load is high. This comes after the cache, whose
+    key is that of the request without it: a kept answer serves at any load."""
+    surge, head = call.plan.route.caps.surge, call.head
+    if surge is None or not surging or not isinstance(head, ChatHead):
+        return
+    cap = output_cap(asked_output(call.upstream), None, surge.output_tokens, surging)
+    if cap.by == "surge":
+        clamp_output(call.upstream, head, cap.tokens)
+        call.capped = cap.by
+
+
+def asked_output(fields: dict[str, bytes]) -> int | None:
+    """The length that the model would be asked for; None is as long as it likes."""
+    values = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    asked = [int(min(float(value), 1e15)) for value in values if value and value != b"null"]
+    return min((value for value in asked if value >= 0), default=None)
+
+
 async def check_prompt(messages: bytes, limit: int) -> None:
     """Refuse a prompt above its cap. Counted only when it could be: a token is a byte or more."""
     if len(messages) <= limit:
@@ -112,7 +133,10 @@ async def check_prompt(messages: bytes, limit: int) -> None:
 
 def _texts(messages: bytes) -> list[str]:
     texts: list[str] = []
-    for message in msgspec.json.decode(messages):
+    # Numbers stay text: none is too large to be counted around.
+    for message in json.loads(
+        messages.decode(), object_pairs_hook=_once, parse_int=str, parse_float=str
+    ):
         content = message.get("content")
         if isinstance(content, str):
             texts.append(content)
@@ -123,3 +147,18 @@ def _texts(messages: bytes) -> list[str]:
                 if isinstance(part, dict) and isinstance(part.get("text"), str)
             )
     return texts
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are there once: of two that are the same, one would be counted and the
+    other could be read by the model."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RequestError(
+            400,
+            "request_invalid",
+            "an object in messages has a name twice",
+            cure="write each name once",
+            param="messages",
+        )
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,6 +24,8 @@ class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Values for the inputs that the route's prompt declares."""
     journey: str | None = None
     """Name of the journey, for clients that do not send W3C baggage."""
+    priority: Literal["high", "normal", "low"] | None = None
+    """Lowers the priority of the key in the queue of the route; never raises it."""
 
 
 class Message(msgspec.Struct):

@@ -10,6 +10,7 @@ import re
 
 _END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LINE = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
 
 
 class EventSplitter:
@@ -75,5 +76,6 @@ def data_of(event: bytes) -> bytes | None:
     """
     if event.startswith(b"data:") and event.find(b"\n", 5, -2) < 0 and b"\r" not in event:
         return event[5:].strip()
-    lines = [line[5:].strip() for line in _LINE.split(event) if line.startswith(b"data:")]
+    lines = _LINE.split(event.removeprefix(_BOM))  # one may stand before the first event
+    lines = [line[5:].strip() for line in lines if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None

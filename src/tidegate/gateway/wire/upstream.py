@@ -36,12 +36,14 @@ _MOST_KEPT = 64
 
 
 class UpstreamFault(Exception):
-    """The upstream did not do its part. ``code`` is one of the codes in FAULTS."""
+    """The upstream did not do its part. ``code`` is one of the codes in FAULTS; ``said`` is the
+    provider's own code, where it told of an error inside its stream."""
 
-    def __init__(self, code: str, words: str) -> None:
+    def __init__(self, code: str, words: str, said: str | None = None) -> None:
         super().__init__(words)
         self.code = code
         self.words = words
+        self.said = said
 
 
 FAULTS = {
@@ -49,6 +51,7 @@ FAULTS = {
     "upstream_connect_timeout": 504,
     "upstream_first_token_timeout": 504,
     "upstream_idle_timeout": 504,
+    "upstream_rate_timeout": 504,
     "upstream_answer_timeout": 504,
     "upstream_total_timeout": 504,
     "upstream_cut": 502,
@@ -251,6 +254,7 @@ class Connection(asyncio.Protocol):
         self._heard = 0.0
         self._content = False
         self._contentless = 0
+        self._most = MAX_ANSWER
 
     # -- the exchange ---------------------------------------------------------------------------
 
@@ -270,12 +274,20 @@ class Connection(asyncio.Protocol):
         return self._received == 0
 
     def send(
-        self, data: bytes, *, deadline: float, quiet: float | None, shared: bool = False
+        self,
+        data: bytes,
+        *,
+        deadline: float,
+        quiet: float | None,
+        shared: bool = False,
+        most: int = MAX_ANSWER,
     ) -> None:
         """Send a request. ``deadline`` is loop time; ``quiet`` is the first-token limit in seconds
-        of a stream, None for a whole answer. ``shared``: the deadline is this attempt's share of
-        the request's time, so that something is left for the next model."""
+        of a stream, None for a whole answer, which may have ``most`` bytes. ``shared``: the
+        deadline is this attempt's share of the request's time, so that something is left for the
+        next model."""
         self._reset()
+        self._most = most
         self._clean = False
         self.was_reused, self._used = self._used, True
         self._parser = httptools.HttpResponseParser(self)
@@ -398,8 +410,8 @@ class Connection(asyncio.Protocol):
             if self._buffered > _READ_AHEAD and not self._paused:
                 self._paused = True
                 self._transport.pause_reading()
-        elif self._buffered > MAX_ANSWER:
-            self._fail("upstream_too_large", f"the answer is larger than {MAX_ANSWER >> 20} MiB")
+        elif self._buffered > self._most:
+            self._fail("upstream_too_large", f"the answer is larger than {self._most} bytes")
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -424,7 +436,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if not self._complete:
             until_close = (
-                self._whole
+                self._fault is None
+                and self._whole
                 and b"content-length" not in self._headers
                 and b"chunked" not in self._headers.get(b"transfer-encoding", b"").lower()
             )

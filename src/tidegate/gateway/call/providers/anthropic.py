@@ -13,7 +13,7 @@ import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.base.money import Usage, told_usage
-from tidegate.gateway.call.ports import Encoded, Parsed
+from tidegate.gateway.call.ports import Encoded, Parsed, UnreadableEvent
 from tidegate.gateway.wire.openai import ErrorBody, WireError, assemble, wire_usage
 from tidegate.gateway.wire.sse import data_of
 from tidegate.gateway.wire.upstream import UpstreamFault
@@ -57,6 +57,7 @@ class MessageAnswer(msgspec.Struct):
 class BlockDelta(msgspec.Struct):
     type: str | None = None
     text: str | None = None
+    thinking: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
 
@@ -190,7 +191,9 @@ class AnthropicEvents:
         self._calls: list[list[str]] = []
         self._call_of_block: dict[int, int] = {}
         self._started: AnthropicUsage | None = None
+        self.alive = False
         self.content = False
+        self.pieces = self.chars = 0
         self.done = False
         self.finish: str | None = None
         self.usage: Usage | None = None
@@ -198,13 +201,13 @@ class AnthropicEvents:
 
     def feed(self, event: bytes) -> bytes:
         data = data_of(event)
-        if data is None:
+        if not data:
             return b""
         try:
             value = _event.decode(data)
             return self._take(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamFault("upstream_protocol", f"an event is not JSON: {error}") from None
+            raise UnreadableEvent(f"an event is not JSON: {error}") from None
 
     def _take(self, value: StreamEvent) -> bytes:
         match value.type:
@@ -220,8 +223,11 @@ class AnthropicEvents:
                 self.done = True
                 return self._usage_chunk()
             case "error":
-                said = value.error.message if value.error else "no reason given"
-                raise UpstreamFault("upstream_cut", f"the upstream sent an error event: {said}")
+                words = value.error.message if value.error else "no reason given"
+                said = value.error.type if value.error else None
+                raise UpstreamFault(
+                    "upstream_cut", f"the upstream sent an error event: {words}", said
+                )
         return b""  # ping, content_block_stop, and kinds that are yet to come
 
     def _start(self, value: StreamEvent) -> bytes:
@@ -234,7 +240,7 @@ class AnthropicEvents:
         block = value.content_block
         if block is None or block.type != "tool_use":
             return b""
-        self.content = self.tool_calls = True
+        self.content = self.alive = self.tool_calls = True
         position = len(self._calls)
         self._call_of_block[value.index] = position
         self._calls.append([block.id or "", block.name or "", ""])
@@ -246,17 +252,27 @@ class AnthropicEvents:
         delta = value.delta
         if delta is None:
             return b""
+        if delta.thinking:
+            self._count(delta.thinking)
+            return b""
         if delta.text:
             self.content = True
+            self._count(delta.text)
             self._parts.append(delta.text)
             return self._chunk({"content": delta.text})
         if delta.partial_json:
+            self._count(delta.partial_json)
             position = self._call_of_block.get(value.index, 0)
             if position < len(self._calls):
                 self._calls[position][2] += delta.partial_json
             call = {"index": position, "function": {"arguments": delta.partial_json}}
             return self._chunk({"tool_calls": [call]})
         return b""
+
+    def _count(self, written: str) -> None:
+        self.alive = True
+        self.pieces += 1
+        self.chars += len(written)
 
     def _end(self, value: StreamEvent) -> bytes:
         if value.usage is not None:
@@ -272,7 +288,7 @@ class AnthropicEvents:
         reason = value.delta.stop_reason if value.delta else None
         if reason is None:
             return b""
-        self.content = True
+        self.content = self.alive = True
         self.finish = _FINISH.get(reason, reason)
         return self._chunk({}, self.finish)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tidegate.base.money import Usage
-from tidegate.gateway.call.ports import Encoded, Parsed
+from tidegate.gateway.call.ports import Encoded, Parsed, UnreadableEvent
 from tidegate.gateway.wire.openai import (
     ChatAnswer,
     Chunk,
     EmbeddingsAnswer,
     ErrorBody,
+    ToolCallDelta,
     WireError,
     assemble,
 )
@@ -78,7 +81,9 @@ class OpenAIEvents:
         self._parts: list[str] = []
         self._calls: dict[int, list[str]] = {}
         self._id = ""
+        self.alive = False
         self.content = False
+        self.pieces = self.chars = 0
         self.done = False
         self.finish: str | None = None
         self.usage: Usage | None = None
@@ -93,13 +98,16 @@ class OpenAIEvents:
         if data == b"[DONE]":
             self.done = True
             return b""
+        if not data:  # says nothing, and clients that decode it fail
+            return b""
         try:
             chunk = _chunk.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UpstreamFault("upstream_protocol", f"an event is not a chunk: {error}") from None
+            raise UnreadableEvent(f"an event is not a chunk: {error}") from None
         if chunk.error is not None:
-            said = chunk.error.message if isinstance(chunk.error, WireError) else chunk.error
-            raise UpstreamFault("upstream_cut", f"the upstream sent an error event: {said}")
+            raise _told(chunk.error)
+        if event.startswith(b"event: error"):
+            raise _told("no reason given")
         if not self._id and chunk.id is not None:
             self._id = chunk.id
         if chunk.usage is not None:
@@ -111,29 +119,44 @@ class OpenAIEvents:
                 self._last = choice.index
             delta = choice.delta
             if delta is not None:
-                if delta.content or delta.refusal or delta.reasoning_content or delta.reasoning:
-                    self.content = True
+                text = delta.content or delta.refusal
+                if text:
+                    self.content = self.alive = True
+                    self.pieces += 1
+                    self.chars += len(text)
                     if choice.index == 0 and delta.content:
                         self._parts.append(delta.content)
+                elif delta.reasoning_content or delta.reasoning:
+                    self._think(delta.reasoning_content or delta.reasoning)
                 if delta.tool_calls:
-                    self.content = self.tool_calls = True
-                    if choice.index == 0:
-                        self._collect(delta.tool_calls)
+                    self.content = self.alive = self.tool_calls = True
+                    self.pieces += 1
+                    self._collect(delta.tool_calls, choice.index == 0)
             if choice.finish_reason:  # some endpoints send "" for none yet
                 self._end(choice.finish_reason)
         return event
 
     def _end(self, reason: str) -> None:
         """The stream has finished when every choice has; one that was cut speaks for all."""
-        self.content = True
+        self.content = self.alive = True
         self._finished += 1
         if self._reason in (None, "stop"):
             self._reason = reason
         if self._finished > self._last:
             self.finish = self._reason
 
-    def _collect(self, deltas: list) -> None:  # type: ignore[type-arg]
+    def _think(self, thought: Any) -> None:
+        self.alive = True
+        self.pieces += 1
+        self.chars += len(thought) if isinstance(thought, str) else 1
+
+    def _collect(self, deltas: list[ToolCallDelta], first: bool) -> None:
+        """Put together the calls of the first choice; count those of all."""
         for delta in deltas:
+            if delta.function is not None:
+                self.chars += len(delta.function.name or "") + len(delta.function.arguments or "")
+            if not first:
+                continue
             call = self._calls.setdefault(delta.index, [delta.id or "", "", ""])
             if delta.function is not None:
                 call[1] += delta.function.name or ""
@@ -151,6 +174,16 @@ class OpenAIEvents:
             self.finish,
             self.usage,
         )
+
+
+def _told(error: WireError | str) -> UpstreamFault:
+    """An error that came inside a stream."""
+    code = message = None
+    if isinstance(error, WireError):
+        code, message = error.code if isinstance(error.code, str) else error.type, error.message
+    else:
+        message = error
+    return UpstreamFault("upstream_cut", f"the upstream sent an error event: {message}", code)
 
 
 def _object(upstream: str, fields: dict[str, bytes], tail: bytes) -> bytes:
