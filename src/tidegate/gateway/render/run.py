@@ -109,7 +109,9 @@ def clamp_surge(call: Call, surging: bool) -> None:
 def asked_output(fields: dict[str, bytes]) -> int | None:
     """The length that the model would be asked for; None is as long as it likes."""
     values = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    asked = [int(min(float(value), 1e15)) for value in values if value and value != b"null"]
+    asked = [
+        int(max(-1.0, min(float(value), 1e15))) for value in values if value and value != b"null"
+    ]
     return min((value for value in asked if value >= 0), default=None)
 
 
