@@ -356,6 +356,7 @@ class Connection(asyncio.Protocol):
         if self._complete and self._persistent and not self._paused and self._transport is not None:
             self._clean = True
         self.finished = self._loop.time()
+        self._chunks.clear()  # a connection is in a cycle with its parser, and may live on for long
         self._pool.give_back(self)
 
     # -- what the socket and the parser say -----------------------------------------------------
