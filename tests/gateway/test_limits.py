@@ -85,6 +85,21 @@ def the_counter(url: str, start: str) -> State:
     return found[0] if found else State(0, 0, 0)
 
 
+def use_up(url: str, start: str, amount: int) -> None:
+    """As if others had used ``amount`` of the one limit whose counter begins with ``start``."""
+
+    async def write() -> None:
+        store = ValkeyClient(url, deadline=2.0)
+        await store.start()
+        try:
+            (name,) = await read_counters(store, PREFIX + start)
+            await store.call(b"HSET", name, b"u", amount)
+        finally:
+            await store.stop()
+
+    asyncio.run(write())
+
+
 def holds(url: str, start: str, used: float, borrowed: int = 0) -> bool:
     state = the_counter(url, start)
     return (state.used, state.borrowed) == (used, borrowed)
@@ -178,6 +193,19 @@ def test_answers_from_the_cache_cost_nothing_but_count_as_requests(
         tokens = receipt.usage.prompt + receipt.usage.completion
         eventually(lambda: the_counter(valkey_url, "rate:").used == 4, 5)
         eventually(lambda: holds(valkey_url, "tokens:", tokens), 5)
+
+
+def test_an_answer_from_the_cache_is_given_when_its_tokens_could_not_be(
+    tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
+) -> None:
+    release = limited(upstream, limit("rate", "requests", 5), limit("tokens", "tokens", 5000))
+    with serving(tmp_path, release, database_url, valkey_url) as gateway:
+        assert plan(gateway).headers["x-tidegate-cache"] == "miss"
+        use_up(valkey_url, "tokens:", 5000)
+        assert error(ask(gateway))["code"] == "limit_tokens"  # which counts nothing
+        for _ in range(4):  # one of them from the store, the rest at hand
+            assert plan(gateway).headers["x-tidegate-cache"] == "hit"
+        assert error(plan(gateway))["code"] == "limit_requests"
 
 
 def test_failed_tries_are_refunded_unless_they_may_be_billed(

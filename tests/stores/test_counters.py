@@ -122,6 +122,7 @@ def test_whatever_is_borrowed_settled_and_forgotten_two_counters_are_as_their_mo
                     slot,
                     now=now,
                 )
+                await asyncio.sleep(0)  # settlements leave at the end of the turn
                 for model in models:
                     model.drain(now)
                     if (end, borrowed) in model.leases:

@@ -36,9 +36,11 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         await render(call)
         call.leave("render", perf_counter_ns())
 
-        door.limits.reserve(call)  # leaves in one write with the cache's command
-        kept, flight = await door.cache.look(call, request.header(b"cache-control"))
-        await door.limits.granted(call)
+        kept = door.cache.at_hand(call, request.header(b"cache-control"))
+        door.limits.reserve(call, kept)  # leaves in one write with the cache's command
+        if kept is None:
+            kept, flight = await door.cache.look(call)
+        await door.limits.granted(call, kept)
         call.leave("cache", perf_counter_ns())
         if kept is not None:
             await _replay(door, call, kept, out)

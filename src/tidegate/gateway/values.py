@@ -98,6 +98,7 @@ class Call:
         "attempts",
         "body",
         "cache",
+        "cache_key",
         "capped",
         "client_gone",
         "code",
@@ -169,6 +170,7 @@ class Call:
         self.loan: Loan | None = None
         """What was borrowed of limits; None where the route has none."""
         self.cache: CacheResult = "off"
+        self.cache_key: bytes | None = None
         self.model: str | None = None
         self.usage: Usage | None = None
         self.replayed: Usage | None = None

@@ -16,6 +16,7 @@ import asyncio
 import collections
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -191,6 +192,8 @@ class Counters:
         self._unsent: collections.deque[Sequence[bytes | str | int]] = collections.deque(
             maxlen=_UNSENT_MOST
         )
+        self._unsettled: dict[tuple[bytes, int], dict[bytes, Settlement]] = {}
+        """By the end of their lease and by key: told at the end of this turn of the loop."""
 
     def borrow(
         self,
@@ -235,21 +238,30 @@ class Counters:
             raise ValkeyDown(f"Valkey refused a limit's command: {error}") from None
 
     def settle(self, settlements: Sequence[Settlement], slot: bytes = b"0", now: int = 0) -> None:
-        """Send the truth and wait for nothing. While the store is away it is kept, as much as
-        fits, and sent when the store is back."""
-        command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(settlements)]
-        command += [one.key for one in settlements]
-        command += (b"s", now, slot)
+        """Tell the truth and wait for nothing. Requests that end in the same turn of the loop share
+        one command; it leaves before any request of the next turn borrows. While the store is away
+        what is settled is kept, as much as fits, and sent when the store is back."""
+        if not self._unsettled:
+            asyncio.get_running_loop().call_soon(self._send_settlements)
+        lot = self._unsettled.setdefault((slot, now), {})
         for one in settlements:
-            command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
-        sent = self._store.tell(*command)
-        if sent is None:
-            self._unsent.append((b"EVAL", SCRIPT, *command[2:]))
-        else:
-            sent.add_done_callback(lambda reply: self._unless_known(reply, command))
+            known = lot.get(one.key)
+            lot[one.key] = one if known is None else _both(known, one)
+
+    def _send_settlements(self) -> None:
+        unsettled, self._unsettled = self._unsettled, {}
+        for (slot, now), lot in unsettled.items():
+            command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(lot), *lot, b"s", now, slot]
+            for one in lot.values():
+                command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
+            sent = self._store.tell(*command)
+            if sent is None:
+                self._unsent.append((b"EVAL", SCRIPT, *command[2:]))
+            else:
+                sent.add_done_callback(partial(self._unless_known, command))
 
     def _unless_known(
-        self, reply: asyncio.Future[Any], command: Sequence[bytes | str | int]
+        self, command: Sequence[bytes | str | int], reply: asyncio.Future[Any]
     ) -> None:
         """A store that was started anew does not know the script: it is sent along once."""
         error = None if reply.cancelled() else reply.exception()
@@ -260,6 +272,13 @@ class Counters:
         reply = self._store.call(*command)
         reply.add_done_callback(_seen)
         return Borrowing(command, reply)
+
+
+def _both(one: Settlement, other: Settlement) -> Settlement:
+    """Two of the same counter, as one."""
+    return Settlement(
+        one.key, one.borrowed + other.borrowed, one.truth + other.truth, other.rate, other.ttl
+    )
 
 
 async def _unharmed(reply: asyncio.Future[Any]) -> Any:

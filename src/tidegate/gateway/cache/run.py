@@ -61,24 +61,31 @@ class ExactCache:
     def statistics(self) -> CacheStatistics:
         return CacheStatistics(self._hits, self._misses, self._shared, len(self._flights))
 
-    async def look(self, call: Call, control: str | None) -> tuple[Answer | None, Flight | None]:
-        """(answer, None) on a hit; (None, flight) when the caller must call, then keep or leave;
-        (None, None) when this request is not cached at all."""
-        ttl = call.plan.route.cache_ttl
-        if ttl is None:
-            return None, None
+    def at_hand(self, call: Call, control: str | None) -> Answer | None:
+        """The answer, when this worker served it a moment ago; else ``look`` may find it."""
+        if call.plan.route.cache_ttl is None:
+            return None
         head = call.head
         if why_not(head.temperature if isinstance(head, ChatHead) else None, control):
             call.cache = "bypass"
-            return None, None
+            return None
         form = "whole" if not call.stream else "stream+usage" if call.wants_usage else "stream"
         key = self._prefix + cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
+        near = self._near.get(key, asyncio.get_running_loop().time())
+        if near is None:
+            call.cache_key = key
+            return None
+        call.cache = "hit"
+        self._hits += 1
+        return near
+
+    async def look(self, call: Call) -> tuple[Answer | None, Flight | None]:
+        """For what is not at hand: (answer, None) on a hit; (None, flight) when the caller must
+        call, then keep or leave; (None, None) when this request is not cached at all."""
+        key, ttl = call.cache_key, call.plan.route.cache_ttl
+        if key is None or ttl is None:
+            return None, None
         loop = asyncio.get_running_loop()
-        near = self._near.get(key, loop.time())
-        if near is not None:
-            call.cache = "hit"
-            self._hits += 1
-            return near, None
         while (under_way := self._flights.get(key)) is not None:
             answer = await self._wait_here(call, under_way)
             if answer is not None:

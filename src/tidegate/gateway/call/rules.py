@@ -51,10 +51,9 @@ _CURES = {
 }
 
 
-_CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
-
 _REFUSALS = frozenset(("context_length_exceeded", "content_policy_violation"))
 """What a provider says of the request itself, inside a stream too."""
+_CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
 
 
 def of_fault(fault: UpstreamFault) -> Failure:

@@ -253,8 +253,8 @@ class Connection(asyncio.Protocol):
         self._limit_code = ""
         self._heard = 0.0
         self._content = False
-        self._contentless = 0
         self._most = MAX_ANSWER
+        self._contentless = 0
 
     # -- the exchange ---------------------------------------------------------------------------
 

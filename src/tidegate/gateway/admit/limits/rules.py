@@ -33,6 +33,8 @@ class RouteLimits(msgspec.Struct, frozen=True):
     lease: int
     """Milliseconds after which what was borrowed returns by itself."""
     grain: int
+    charges: tuple[Line, ...]
+    """Of the lines those that count a request whatever becomes of it."""
 
 
 class Worst(msgspec.Struct, frozen=True):
@@ -65,7 +67,13 @@ def limits_of(
     lease = route.timeouts.total + LEASE_BEYOND
     every = (1 << len(route.models)) - 1
     return RouteLimits(
-        tuple(lines), route.models, every, unpriced, int(lease * 1000), grain_of(lease)
+        lines=tuple(lines),
+        models=route.models,
+        every=every,
+        unpriced=unpriced,
+        lease=int(lease * 1000),
+        grain=grain_of(lease),
+        charges=tuple(line for line in lines if line.charge),
     )
 
 

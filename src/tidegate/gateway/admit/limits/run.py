@@ -10,13 +10,15 @@ import time
 from collections.abc import Sequence
 
 from tidegate.gateway.admit.limits import rules
-from tidegate.gateway.admit.limits.rules import RouteLimits
-from tidegate.gateway.values import Call, Line, Loan
+from tidegate.gateway.admit.limits.rules import RouteLimits, Worst
+from tidegate.gateway.values import Answer, Call, Line, Loan
 from tidegate.stores.counters import Borrow, Counters, Granted
 from tidegate.stores.valkey_client import ValkeyDown
 from tidegate.stores.windows import Calendar, Window, counter_stem, window_at
 
 log = logging.getLogger("tidegate.gateway.limits")
+
+_NOTHING = Worst(0, 0)
 
 
 class Limits:
@@ -27,21 +29,27 @@ class Limits:
         self._windows: dict[Calendar | None, Window] = {}
         self._away_since: float | None = None
 
-    def reserve(self, call: Call) -> None:
-        """Send for what ``call`` may use at worst, in one command; waits for nothing.
+    def reserve(self, call: Call, kept: Answer | None = None) -> None:
+        """Send for what ``call`` may use at worst, in one command; waits for nothing. An answer
+        that is ``kept`` counts as a request and uses nothing else.
 
         Raises RequestError for what no wait would help: a request larger than a whole limit, a
         price that nobody knows."""
         limits: RouteLimits | None = call.plan.limits
         if limits is None:
             return
-        worst = rules.worst_case(call.upstream, call.head)
-        barred = limits.unpriced
-        if barred == limits.every:
-            raise rules.no_price(limits.models)
+        if kept is not None:
+            lines, worst, barred = limits.charges, _NOTHING, 0
+            if not lines:
+                return
+        else:
+            lines, worst = limits.lines, rules.worst_case(call.upstream, call.head)
+            barred = limits.unpriced
+            if barred == limits.every:
+                raise rules.no_price(limits.models)
         wishes: list[Borrow] = []
         windows: list[Window] = []
-        for line in limits.lines:
+        for line in lines:
             amount = rules.amount_of(line, worst)
             if amount > line.capacity:
                 barred |= line.covers
@@ -64,11 +72,12 @@ class Limits:
                 )
             )
         borrowing = self._counters.borrow(wishes, limits.lease, limits.grain, limits.every, barred)
-        call.loan = Loan(limits.lines, windows, wishes, borrowing)
+        call.loan = Loan(lines, windows, wishes, borrowing)
 
-    async def granted(self, call: Call) -> None:
+    async def granted(self, call: Call, kept: Answer | None = None) -> None:
         """Wait for the verdict. Raises RequestError when there is not enough, or when the store is
-        away and a limit is closed then."""
+        away and a limit is closed then. An answer that is ``kept`` is not refused for what it does
+        not use."""
         loan = call.loan
         if loan is None:
             return
@@ -82,6 +91,11 @@ class Limits:
             self._back()
         if not isinstance(verdict, Granted):
             line, wish = loan.lines[verdict.which], loan.wishes[verdict.which]
+            if kept is not None and not line.charge:
+                call.loan = None  # nothing was lent
+                self.reserve(call, kept)
+                await self.granted(call, kept)
+                return
             raise rules.refusal(
                 line,
                 loan.windows[verdict.which],
