@@ -26,7 +26,7 @@ import pytest
 
 from tests.gateway.app import GatewayProcess, free_port
 from tests.gateway.releases import sample_release
-from tidegate.base.runtime import write_runtime
+from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.stores.valkey_client import ValkeyClient
 from tidegate.switches import create_key
 from tidegate.switches.rules import KeyRecord, KeySnapshot, KeyTable, token_hash
@@ -227,6 +227,32 @@ def everything_kept(valkey_url: str) -> bytes:
     return asyncio.run(main())
 
 
+def spans_in(runtime: Runtime) -> int:
+    with psycopg.connect(runtime.database_url) as connection:
+        (row,) = connection.execute("SELECT count(*) FROM spans").fetchall()
+        return int(row[0])
+
+
+def a_trace_with(secrets: dict[str, str]) -> Any:
+    """A span as an app makes it whose instrumentation keeps too much."""
+
+    def pairs(prefix: str) -> list[Any]:
+        return [
+            {"key": f"{prefix}{n}", "value": {"stringValue": f"Bearer {secret}"}}
+            for n, secret in enumerate(secrets.values())
+        ]
+
+    span = {
+        "traceId": "ab" * 16, "spanId": "cd" * 8, "name": "call",
+        "startTimeUnixNano": str(time.time_ns()), "endTimeUnixNano": str(time.time_ns() + 1000),
+        "attributes": [*pairs("http.request.header.authorization."), *pairs("openai.api_key")],
+        "events": [{"name": "exception", "attributes": pairs("exception.message")}],
+        "status": {"code": 2, "message": " ".join(secrets.values())},
+    }  # fmt: skip
+    scope = {"scope": {"name": "x", "attributes": pairs("a")}, "spans": [span]}
+    return {"resourceSpans": [{"resource": {"attributes": pairs("r")}, "scopeSpans": [scope]}]}
+
+
 def test_no_key_is_where_it_need_not_be(app: GatewayProcess, tmp_path: Path) -> None:
     runtime = app.runtime
     with psycopg.connect(runtime.database_url) as connection:
@@ -247,10 +273,15 @@ def test_no_key_is_where_it_need_not_be(app: GatewayProcess, tmp_path: Path) -> 
         headers = {"authorization": f"Bearer {OPERATOR_TOKEN}"}
         pages = b""
         deadline = time.monotonic() + 30
+        traced = False
         while True:  # until the loader has brought them in
             try:
+                if not traced:
+                    trace = a_trace_with(secrets)
+                    sent = httpx.post(f"{door}/v1/traces", json=trace, headers=headers, timeout=10)
+                    traced = sent.status_code == 200
                 listed = httpx.get(f"{door}/api/receipts?limit=200", headers=headers, timeout=10)
-                if len(listed.json().get("receipts", ())) >= asked:
+                if len(listed.json().get("receipts", ())) >= asked and spans_in(runtime):
                     break
             except httpx.TransportError:
                 pass
