@@ -140,6 +140,10 @@ def ask_everything(gateway: GatewayProcess, revoked: str) -> bytes:
             for stream in (False, True):
                 body = {"model": "plain", "messages": [{"role": "user", "content": what}]}
                 keep(client.post(CHAT, json={**body, "stream": stream}))
+        for n, what in enumerate(("fine", "400", "422", "streamed error")):
+            body = {"model": "plain", "messages": [{"role": "user", "content": what}]}
+            for _ in range(2):  # the outcome is kept, refusals too
+                keep(client.post(CHAT, json=body, headers={"idempotency-key": f"key-{n}"}))
         body = {"model": "plan", "messages": [{"role": "user", "content": "fine"}]}
         for _ in range(2):  # into the cache and out of it
             keep(client.post(CHAT, json={**body, "tidegate": {"inputs": {"goal": "run"}}}))
