@@ -35,7 +35,7 @@ lock:  ## renew requirements.lock from the ranges in pyproject.toml
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra examples \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet pyproject.toml -o requirements.lock
 
-bench: bench-gateway  ## every benchmark
+bench: bench-gateway bench-faults  ## every benchmark
 
 bench-peers:  ## make the environments of the peers that the benchmarks measure against
 	@bench/peers/make.sh
@@ -46,7 +46,13 @@ bench-gateway: setup bench-peers  ## the gateway against nginx, TensorZero, Port
 bench-quick: setup bench-peers  ## a minute and a half: nginx, TensorZero, Tidegate; no memory run
 	@$(PY) -m bench.gateway --quick $(if $(JSON),--json)
 
+soak: setup  ## an hour of bounded traffic with faults: nothing may grow (MINUTES=5 for less)
+	@$(PY) -m bench.soak --minutes $(or $(MINUTES),60) $(if $(JSON),--json)
+
+bench-faults: setup bench-peers  ## sixteen upstream faults: the scorecard of Tidegate and its peers, in three minutes (JSON=1)
+	@$(PY) -m bench.faults --explain $(if $(JSON),--json)
+
 clean:  ## remove what the targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway bench-quick clean
+.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway bench-quick bench-faults soak clean

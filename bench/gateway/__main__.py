@@ -49,6 +49,7 @@ Exit codes: 0 measured, 1 a system failed and was left out, 2 usage."""
 @click.option("--stream-connections", type=click.IntRange(1, 256), help="Of streams (4).")
 @click.option("--workers", type=click.IntRange(1, 16), help="Tidegate's gateway processes (1).")
 @click.option("--cases", help="miss, hit or miss,hit (both).")
+@click.option("--limits", is_flag=True, help="Tidegate with one active limit in dollars.")
 @click.option("--no-guard", is_flag=True, help="Tidegate without the output schema.")
 @click.option("--no-streams", is_flag=True, help="Plain requests only.")
 @click.option("--summary", type=click.Path(exists=True), help="Render a raw result as Markdown.")
@@ -98,7 +99,13 @@ def _settings(quick: bool, asked: dict[str, Any]) -> Settings:
         plain["systems"] = asked["only"]
     if asked["cases"]:
         plain["cases"] = tuple(part.strip() for part in asked["cases"].split(","))
-    return replace(base, guard=not asked["no_guard"], streams=not asked["no_streams"], **plain)
+    return replace(
+        base,
+        guard=not asked["no_guard"],
+        limited=asked["limits"],
+        streams=not asked["no_streams"],
+        **plain,
+    )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ class Settings:
     """Requests of the memory run; its first mark is a quarter of them. 0: no memory run."""
     workers: int = 1
     guard: bool = True
+    limited: bool = False
+    """Whether one limit in dollars is active."""
     streams: bool = True
     cases: tuple[str, ...] = ("miss", "hit")
 
@@ -86,7 +88,12 @@ def _bench(
             settings.seconds,
             patience=15.0,
         )
-        own = functools.partial(start_tidegate, guard=settings.guard, processes=settings.workers)
+        own = functools.partial(
+            start_tidegate,
+            guard=settings.guard,
+            limited=settings.limited,
+            processes=settings.workers,
+        )
         starts: dict[str, Start] = {**PEER_STARTS, "tidegate": own}
         running = []
         for name in settings.systems:

@@ -51,13 +51,13 @@ class System:
 Start = Callable[[Path, Upstreams], AbstractContextManager[System]]
 
 
-def _needs(path: Path) -> Path:
+def needs(path: Path) -> Path:
     if not path.exists():
         raise BenchError(f"{path.relative_to(PEERS.parent)} is missing; run: make bench-peers")
     return path
 
 
-def _pinned(python: Path, package: str) -> str:
+def pinned(python: Path, package: str) -> str:
     code = f"import importlib.metadata as m; print(m.version({package!r}))"
     shown = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True)
     return shown.stdout.strip()
@@ -108,7 +108,7 @@ api_key_location = "none"
 @contextlib.contextmanager
 def start_tensorzero(folder: Path, upstreams: Upstreams) -> Iterator[System]:
     """Observability off, no function, no cache: its cheapest way."""
-    python = _needs(ENV / "tensorzero/bin/python")
+    python = needs(ENV / "tensorzero/bin/python")
     config = folder / "tensorzero.toml"
     config.write_text(
         _TENSORZERO
@@ -131,7 +131,7 @@ def start_tensorzero(folder: Path, upstreams: Upstreams) -> Iterator[System]:
         path, model = "/openai/v1/chat/completions", "tensorzero::model_name::"
         yield System(
             "tensorzero",
-            _pinned(python, "tensorzero"),
+            pinned(python, "tensorzero"),
             product,
             openai_door(port, path, model + CHAT),
             openai_door(port, path, model + STREAM).streamed(),
@@ -141,7 +141,7 @@ def start_tensorzero(folder: Path, upstreams: Upstreams) -> Iterator[System]:
 @contextlib.contextmanager
 def start_portkey(folder: Path, upstreams: Upstreams) -> Iterator[System]:
     """Its Node server without the log page; provider and address go with each request."""
-    home = _needs(ENV / "portkey/node_modules/@portkey-ai/gateway")
+    home = needs(ENV / "portkey/node_modules/@portkey-ai/gateway")
     port = free_port()
     product = Product("portkey", folder)
     command = [
@@ -185,7 +185,7 @@ _LITELLM_MODEL = (
 @contextlib.contextmanager
 def start_litellm(folder: Path, upstreams: Upstreams) -> Iterator[System]:
     """The proxy with one worker and its master key: no database, no cache, no retries."""
-    python = _needs(ENV / "litellm/bin/python")
+    python = needs(ENV / "litellm/bin/python")
     port = free_port()
     config = folder / "litellm.yaml"
     models = ", ".join(
@@ -219,7 +219,7 @@ def start_litellm(folder: Path, upstreams: Upstreams) -> Iterator[System]:
         path = "/v1/chat/completions"
         yield System(
             "litellm",
-            _pinned(python, "litellm"),
+            pinned(python, "litellm"),
             product,
             openai_door(port, path, CHAT, {"authorization": f"Bearer {key}"}),
             openai_door(port, path, STREAM, {"authorization": f"Bearer {key}"}).streamed(),

@@ -48,7 +48,12 @@ routes:
     caps: {{prompt_tokens: 4000, output_tokens: 256}}
 journeys:
   get-plan: {{routes: [plan, talk]}}
+{limits}"""
+_LIMITS = """\
+limits:
+  spend: {per: tenant, dollars: 100000, every: day}
 """
+"""One limit that is borrowed from and settled, and never refuses."""
 _SCHEMA = {
     "type": "object",
     "required": ["title", "minutes", "steps"],
@@ -61,7 +66,7 @@ _SCHEMA = {
 }
 
 
-def write_app(app: Path, upstreams: Upstreams, *, guard: bool) -> None:
+def write_app(app: Path, upstreams: Upstreams, *, guard: bool, limited: bool = False) -> None:
     """An app folder whose route ``plan`` has every stage on and whose route ``talk`` streams."""
     (app / "prompts").mkdir(parents=True)
     (app / "schemas").mkdir()
@@ -74,6 +79,7 @@ def write_app(app: Path, upstreams: Upstreams, *, guard: bool) -> None:
         to_stream=upstreams.stream,
         price="price: {input: 0.15, output: 0.6}",
         output="output: schemas/plan.json" if guard else "store: {content: true}",
+        limits=_LIMITS if limited else "",
     )
     (app / "tidegate.yaml").write_text(spec)
 
@@ -91,7 +97,7 @@ def _door(port: int, route: str, key: str) -> Door:
     return Door(port, "/v1/chat/completions", json.dumps(body), headers)
 
 
-def _ready(log: Path) -> dict[str, Any] | None:
+def ready_line(log: Path) -> dict[str, Any] | None:
     """The object that ``tidegate up --json`` prints once it serves."""
     for line in log.read_text(errors="replace").splitlines():
         if line.startswith("{") and '"gateway_url"' in line:
@@ -115,11 +121,16 @@ def receipts_level(state: Path, at: float) -> int | None:
 
 @contextlib.contextmanager
 def start_tidegate(
-    folder: Path, upstreams: Upstreams, *, guard: bool = True, processes: int = 1
+    folder: Path,
+    upstreams: Upstreams,
+    *,
+    guard: bool = True,
+    limited: bool = False,
+    processes: int = 1,
 ) -> Iterator[System]:
     """All parts, as ``tidegate up`` runs them, with embedded PostgreSQL and Valkey."""
     app = folder / "app"
-    write_app(app, upstreams, guard=guard)
+    write_app(app, upstreams, guard=guard, limited=limited)
     product = Product("tidegate", folder, group_names=GROUPS)
     command = [
         str(Path(sys.executable).with_name("tidegate")),
@@ -128,9 +139,9 @@ def start_tidegate(
     ]
     with child(product, command, patience=40) as (process, log):
         wait_until(
-            lambda: _ready(log) is not None, "tidegate up", seconds=90, process=process, log=log
+            lambda: ready_line(log) is not None, "tidegate up", seconds=90, process=process, log=log
         )
-        ready = _ready(log) or {}
+        ready = ready_line(log) or {}
         port = int(str(ready["gateway_url"]).rpartition(":")[2])
         key = Path(ready["key_file"]).read_text().strip()
         plan = _door(port, "plan", key)

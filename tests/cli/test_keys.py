@@ -49,10 +49,12 @@ def test_create_list_revoke_without_anything_running(app: Path) -> None:
 
 def test_an_external_database_needs_no_embedded_one(app: Path, database_url: str) -> None:
     words = ("keys", "create", str(app), "--name", "a", "--expires", "12h", "--json")
+    words += ("--priority", "low")
     created = run(*words, database_url=database_url)
     made = json.loads(created.stdout)
     assert made["token"].startswith(f"tg-{made['id']}-")
     assert made["expires_at"] > made["created_at"]
+    assert made["priority"] == "low"
     assert not (app / ".tidegate").exists()
 
 

@@ -92,6 +92,20 @@ def test_nothing_is_told_without_the_token(
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_no_websocket_gets_past_the_token(tmp_path: Path) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/metrics", "headers": [], "query_string": b""}
+    asyncio.run(make_app(make_state(tmp_path), None)(scope, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
 def test_health_is_open_and_spans_are_not(tmp_path: Path) -> None:
     state = make_state(tmp_path)
     assert ask(state, "GET", "/health", headers={}).json()["status"] == "ok"

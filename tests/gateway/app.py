@@ -34,6 +34,7 @@ class GatewayProcess:
         valkey_url: str,
         *,
         workers: int = 1,
+        drain: float | None = None,
         pools: dict[str, Any] | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
@@ -41,6 +42,7 @@ class GatewayProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._workers = workers
+        self._drain = () if drain is None else ("--drain", str(drain))
         # Patient, so that a machine with other work does not look like a store that is away.
         self._environment = {"TIDEGATE_VALKEY_DEADLINE": "500ms", **(environment or {})}
         digest = put(self.state / "registry", release, lambda path: iter(()))
@@ -73,7 +75,7 @@ class GatewayProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "tidegate.gateway", "--state", str(self.state),
-                    "--port", str(self.port), "--workers", str(self._workers),
+                    "--port", str(self.port), "--workers", str(self._workers), *self._drain,
                 ],
                 stdout=log,
                 stderr=log,

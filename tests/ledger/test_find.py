@@ -27,6 +27,8 @@ def test_every_field_comes_back(tmp_path: Path, connection: Connection) -> None:
         stream=True,
         journey="get-plan",
         first_token=12.5,
+        queued=3.25,
+        capped="surge",
         trace="4b" * 16,
         parent="00f067aa0ba902b7",
         attempts=(Attempt(model="a", ms=1.5, code="refused"), Attempt(model="b", ms=2, status=200)),

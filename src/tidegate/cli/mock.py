@@ -18,9 +18,13 @@ Examples:
 
 \b
 Timings: 20ms | lognormal:MEDIAN,SIGMA | exponential:MEAN | empirical:T1,T2,...
-Faults:  status=N context_length content_policy reset hang silence slow_first_token=T cut=K
-         stall=K invalid_event=K missing_done error_event=K drip=T no_usage usage_with_choices
-For:     index=0,1 first=N after=N every=N rate=0.01 model=NAME path=/v1/...
+Faults:  status=N context_length content_policy key_revoked key_forbidden quota prefill loading
+         reset hang silence slow_first_token=T slow_tokens=T cut=K stall=K invalid_event=K
+         duplicate=K bad_body=empty|truncated|html missing_field=NAME
+         mutate=drop|rename|retype|break filtered=K missing_done error_event=K drip=T
+         no_usage usage_with_choices
+For:     index=0,1 first=N after=N every=N times=N rate=0.01 key=KEY model=NAME path=/v1/...
+         after_seconds=S until_seconds=S period_seconds=S when=prefill|stream
 A request may bring its own fault in the header x-mock-fault.
 """
 

@@ -217,6 +217,7 @@ def _facts(kept: Kept) -> Table:
         "tokens": usage,
         "cost": _cost(r),
         "cache": r.cache,
+        **({"capped": r.capped} if r.capped else {}),
         "first token": "-" if r.first_token is None else format_duration(r.first_token / 1e3),
         "total": format_duration(r.total / 1e3),
         "trace": r.trace or "-",
@@ -245,6 +246,8 @@ def _stage_table(receipt: Receipt) -> Table:
     for stage in (*STAGES, *(s for s in receipt.stages if s not in STAGES)):
         if (ms := receipt.stages.get(stage)) is not None:
             table.add_row(stage, format_duration(ms / 1e3), f"{ms / whole:.1%}", bar(ms / whole))
+    if (ms := receipt.queued) is not None:  # between cache and route, a stage of none
+        table.add_row("(queued)", format_duration(ms / 1e3), f"{ms / whole:.1%}", bar(ms / whole))
     return table
 
 

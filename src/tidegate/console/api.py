@@ -12,8 +12,15 @@ from starlette.responses import PlainTextResponse, Response
 from tidegate.base.durations import parse_duration
 from tidegate.base.errors import StoreError, TidegateError, UsageError
 from tidegate.console.door import RuntimeFile, refusal
-from tidegate.console.metrics import read_totals, render_ledger, render_totals, text_of
+from tidegate.console.metrics import (
+    read_totals,
+    render_ledger,
+    render_totals,
+    render_workers,
+    text_of,
+)
 from tidegate.ledger.find import ReceiptFilter, find_receipts, one_receipt
+from tidegate.ledger.gauges import read_gauges
 from tidegate.ledger.questions import profile
 from tidegate.ledger.reading import reading
 from tidegate.ledger.status import is_fresh, read_status
@@ -69,6 +76,7 @@ class Api:
         except StoreError:
             lines, answers = [], False
         lines += render_ledger(self._state, read_status(self._state), answers)
+        lines += render_workers(read_gauges(self._state / "run"))
         return PlainTextResponse(text_of(lines), media_type="text/plain; version=0.0.4")
 
 

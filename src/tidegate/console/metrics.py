@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tidegate.ledger.gauges import WorkerGauges
 from tidegate.ledger.partitions import Connection
 from tidegate.ledger.spool_reader import backlog
 from tidegate.ledger.status import LedgerStatus, is_fresh
@@ -107,6 +108,14 @@ def render_ledger(state: Path, status: LedgerStatus | None, answers: bool) -> It
     for name, text, value in gauges:
         yield from _head(name, "gauge", text)
         yield _sample(name, value, {})
+
+
+def render_workers(workers: Mapping[int, WorkerGauges]) -> Iterator[str]:
+    """Lines of what each gateway worker has under way."""
+    yield from _head("worker", "gauge", "What a gateway worker has under way or holds, by kind.")
+    for number, one in workers.items():
+        for kind, value in sorted(one.gauges.items()):
+            yield _sample("worker", float(value), {"worker": str(number), "kind": kind})
 
 
 def text_of(lines: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from tidegate.base.children import ChildSpec, log_folder
 from tidegate.base.errors import RuntimeStateError, TidegateError
 from tidegate.base.supervision import Supervisor
+from tidegate.ledger.gauges import gauges_path
 
 log = logging.getLogger("tidegate.gateway")
 
@@ -32,11 +33,17 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=DRAIN_SECONDS,
+        help="seconds that running requests get to end when the gateway is stopped",
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         with listen(options.host, options.port) as door:
-            asyncio.run(run(door, options.state.resolve(), options.workers))
+            asyncio.run(run(door, options.state.resolve(), options.workers, options.drain))
     except TidegateError as error:
         log.error("%s", error)
         sys.exit(error.exit)
@@ -61,14 +68,14 @@ def listen(host: str, port: int) -> socket.socket:
     return door
 
 
-async def run(door: socket.socket, state: Path, workers: int) -> None:
+async def run(door: socket.socket, state: Path, workers: int, drain: float) -> None:
     """Keep ``workers`` processes serving until SIGTERM or SIGINT; then drain them all at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with Supervisor() as supervisor:
-        children = [supervisor.add(worker(door, state, n + 1)) for n in range(workers)]
+        children = [supervisor.add(worker(door, state, n + 1, drain)) for n in range(workers)]
         started = asyncio.gather(*(child.ready() for child in children))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -79,7 +86,7 @@ async def run(door: socket.socket, state: Path, workers: int) -> None:
         await asyncio.gather(*(child.stop() for child in children))
 
 
-def worker(door: socket.socket, state: Path, number: int) -> ChildSpec:
+def worker(door: socket.socket, state: Path, number: int, drain: float) -> ChildSpec:
     """A worker is ready when its pulse is there, and hangs when the pulse stops."""
     alive = state / "run" / f"gateway-{number}.alive"
     return ChildSpec(
@@ -91,15 +98,21 @@ def worker(door: socket.socket, state: Path, number: int) -> ChildSpec:
             "tidegate.gateway.worker",
             str(state),
             str(door.fileno()),
-            str(DRAIN_SECONDS),
+            str(drain),
             str(alive),
         ),
         probe=lambda: beats(alive),
-        prepare=lambda: alive.unlink(missing_ok=True),
+        prepare=lambda: forget(alive),
         log=log_folder(state) / f"gateway-{number}.log",
-        grace=DRAIN_SECONDS + 4.0,  # what is cut at the end still writes its receipt
+        grace=drain + 5.0,  # what is cut at the end still writes its receipt
         pass_fds=(door.fileno(),),
     )
+
+
+def forget(alive: Path) -> None:
+    """Take away what the worker's predecessor said of itself."""
+    alive.unlink(missing_ok=True)
+    gauges_path(alive).unlink(missing_ok=True)
 
 
 def beats(alive: Path) -> bool:

@@ -11,15 +11,19 @@ import msgspec
 from tidegate.base.errors import ReleaseError
 from tidegate.base.runtime import Runtime
 from tidegate.base.variables import bind
+from tidegate.gateway.admit import Limits
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.call import Target, make_target
 from tidegate.gateway.door import Door
+from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import compile_plans, load_redactor
+from tidegate.gateway.queue import Queue
 from tidegate.gateway.record import Recorder
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
 from tidegate.release.values import Model, reachable_models
 from tidegate.secrets.resolve import resolve
+from tidegate.stores.counters import Counters
 from tidegate.stores.settings import read_store_settings
 from tidegate.stores.valkey_client import ValkeyClient
 
@@ -44,11 +48,20 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
     patience = read_store_settings(environment).valkey_deadline
     store = ValkeyClient(runtime.valkey_url, deadline=patience)
     spool = SpoolWriter(runtime.spool)
-    recorder = Recorder(
-        spool, release.models, os.getpid(), load_redactor(release.ledger.redact, runtime.app)
-    )
+    counters = Counters(store)
+    redactor = load_redactor(release.ledger.redact, runtime.app)
+    recorder = Recorder(spool, release.models, os.getpid(), redactor, counters)
     plans = compile_plans(release, runtime.release, targets)
-    door = Door(release, runtime.release, plans, ExactCache(store), recorder)
+    door = Door(
+        release,
+        runtime.release,
+        plans,
+        ExactCache(store),
+        Limits(counters),
+        Queue(runtime.run / "slots"),
+        Idempotency(store, release.gateway.idempotency),
+        recorder,
+    )
     return Parts(door, store, spool, targets, runtime)
 
 
@@ -70,7 +83,7 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
             f"model {model.name!r} has no base URL here: {', '.join(bound.unset) or 'none given'}",
             cure="set the variables named in base_url before tidegate up",
         )
-    key = None
+    keys = None
     if model.keys is not None:
-        key = resolve(model.keys, Path(runtime.state), environment).reveal()[0]
-    return make_target(model, bound.text, key)
+        keys = resolve(model.keys, Path(runtime.state), environment).reveal()
+    return make_target(model, bound.text, keys)

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
+from tidegate.gateway.admit import Limits
 from tidegate.gateway.cache import ExactCache
+from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import Plan
+from tidegate.gateway.queue import Queue
 from tidegate.gateway.record import Recorder
 from tidegate.gateway.values import Call, Headers
 from tidegate.release.values import Release
@@ -38,12 +41,19 @@ class Door:
         digest: str,
         plans: Mapping[str, Plan],
         cache: ExactCache,
+        limits: Limits,
+        queue: Queue,
+        idempotency: Idempotency,
         recorder: Recorder,
     ) -> None:
         self.digest = digest
         self.routes = plans
         self.cache = cache
+        self.limits = limits
+        self.queue = queue
+        self.idempotency = idempotency
         self.journeys = frozenset(release.journeys)
+        self.max_connections = release.gateway.max_connections
         self.max_body_bytes = release.gateway.max_body_bytes
         self.keys_required = release.gateway.keys == "required"
         self._recorder = recorder
@@ -94,8 +104,18 @@ class Door:
             self._release_header,
             ("x-tidegate-cache", call.cache),
         ]
+        if call.served_by is not None:
+            headers.append(("x-tidegate-served-by", call.served_by))
         if call.model is not None:
             headers.append(("x-tidegate-model", call.model))
         if stored_at is not None:
             headers.append(("age", str(max(0, int(time.time() - stored_at)))))
+        if call.loan is not None:
+            headers += call.loan.headers
+        if call.cache == "idempotent":
+            headers.append(("idempotent-replayed", "true"))
+        if call.queued is not None:
+            headers.append(("x-tidegate-queued-ms", f"{call.queued:.1f}"))
+        if call.capped is not None:
+            headers.append(("x-tidegate-capped", call.capped))
         return headers

@@ -24,8 +24,10 @@ from tidegate.gateway.boot import Parts
 from tidegate.gateway.path import serve
 from tidegate.gateway.record import settle
 from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import ClientGone, Request, Response
-from tidegate.gateway.wire.openai import error_body
+from tidegate.gateway.wire.http_server import ClientGone, Request, Response, Server
+from tidegate.gateway.wire.openai import error_body, error_event
+from tidegate.ledger.gauges import WorkerGauges, gauges_path, write_gauges
+from tidegate.ledger.receipts import Outcome
 from tidegate.switches import watch
 
 log = logging.getLogger("tidegate.gateway")
@@ -46,6 +48,8 @@ class Gateway:
         self._door = parts.door
         self._tasks: set[asyncio.Task[Any]] = set()
         self._models = {name: _model(name) for name in parts.door.routes}
+        self.server: Server | None = None
+        """Whose connections the gauges count; set by who opens the door."""
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -74,6 +78,7 @@ class Gateway:
         await self._parts.store.stop()
         for target in self._parts.targets.values():
             target.pool.close()
+        self._door.queue.close()
         self._parts.spool.close()
 
     async def _tend(self) -> None:
@@ -82,6 +87,7 @@ class Gateway:
             await asyncio.sleep(1.0)
             self._parts.spool.tend()
             self.pulse()
+            self._report()
 
     def pulse(self) -> None:
         """Show the master that this loop turns."""
@@ -90,6 +96,40 @@ class Gateway:
                 self._alive.touch()
             except OSError as error:
                 log.debug("no pulse: %s", error)
+
+    def gauges(self) -> dict[str, float]:
+        """What is under way or held in this worker at this moment."""
+        parts = self._parts
+        pools = [target.pool.statistics() for target in parts.targets.values()]
+        spool = parts.spool.statistics()
+        queues = self._door.queue.statistics().values()
+        now: dict[str, float] = {
+            "tasks": len(asyncio.all_tasks()),
+            "upstream_busy": sum(pool.busy for pool in pools),
+            "upstream_idle": sum(pool.idle for pool in pools),
+            "cache_flights": self._door.cache.statistics().flights,
+            "queue_places": sum(queue.in_use for queue in queues),
+            "queue_waiting": sum(queue.waiting for queue in queues),
+            "idempotency_held": self._door.idempotency.statistics().held,
+            "valkey_pending": parts.store.statistics().pending,
+            "spool_waiting": spool.waiting,
+        }
+        if self.server is not None:
+            server = self.server.statistics()
+            now |= {"connections": server.connections, "running": server.running}
+            now["connections_leaving"] = self.server.leaving
+        return now
+
+    def _report(self) -> None:
+        """Tell the operator's door the gauges; a full disk costs that, nothing more."""
+        if self._alive is not None:
+            value = WorkerGauges(
+                pid=os.getpid(), at=time.time(), release=self._door.digest, gauges=self.gauges()
+            )
+            try:
+                write_gauges(gauges_path(self._alive), value)
+            except OSError as error:
+                log.debug("no gauges: %s", error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -110,6 +150,9 @@ class Gateway:
         except RequestError as error:
             self._refuse(call, error, out)
         except (asyncio.CancelledError, ClientGone):
+            if out.cut and not out.gone:
+                self._cut(call, out)
+                return
             self._end_early(call, out)
             if not out.gone:
                 raise
@@ -130,11 +173,25 @@ class Gateway:
             headers.append(("retry-after", error.retry_after))
         out.whole(error.status, headers, error_body(error))
 
-    def _end_early(self, call: Call, out: Response) -> None:
+    def _cut(self, call: Call, out: Response) -> None:
+        """This worker must end before the answer did: the client is told, and so is the receipt."""
+        error = _draining()
+        log.warning("request %s of key %s was cut: the drain time is over", call.id, call.key_id)
+        if call.attempts and call.attempts[-1].code == "client_gone":
+            call.attempts[-1] = msgspec.structs.replace(call.attempts[-1], code=error.code)
+        if not out.begun:
+            self._refuse(call, error, out)
+        else:
+            self._end_early(call, out, "failed", error.code)
+            out.end(error_event(error))
+
+    def _end_early(
+        self, call: Call, out: Response, outcome: Outcome = "client_gone", code: str = "client_gone"
+    ) -> None:
         """Nobody waits any more, or this worker must end: the receipt says so."""
         if call.recorded:
             return  # only the last bytes found nobody
-        call.outcome, call.code = "client_gone", "client_gone"
+        call.outcome, call.code = outcome, code
         call.status = 200 if out.begun else 499
         call.leave(_stage_after(call), perf_counter_ns())
         if call.partial_text is not None:
@@ -182,6 +239,8 @@ class Gateway:
                     "idle": sum(pool.idle for pool in pools),
                 },
                 "spool": "degraded" if parts.spool.statistics().degraded else "ok",
+                "queues": parts.door.queue.statistics(),
+                "idempotency": parts.door.idempotency.statistics(),
             }
         )
 
@@ -207,6 +266,16 @@ def _no_such_place(path: str, method: str) -> RequestError:
         )
     return RequestError(
         404, "path_unknown", f"there is nothing at {path[:200]}", cure=f"it answers {places}"
+    )
+
+
+def _draining() -> RequestError:
+    return RequestError(
+        503,
+        "gateway_draining",
+        "this gateway is being stopped, and the answer was not ready in time",
+        cure="send the request again",
+        retry_after="1",
     )
 
 

@@ -8,7 +8,9 @@ import msgspec
 
 from tidegate.base.money import Usage
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
-from tidegate.ledger.receipts import Attempt, CacheResult, Outcome
+from tidegate.ledger.receipts import Attempt, CacheResult, Outcome, ServedBy
+from tidegate.stores.counters import Borrow, Borrowing
+from tidegate.stores.windows import Calendar, Unit, Window
 
 Headers = list[tuple[str, str]]
 
@@ -31,6 +33,58 @@ class Answer(msgspec.Struct, frozen=True):
     """Seconds since the epoch when this answer was put into the cache; None for a fresh one."""
 
 
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit as it counts the requests of one route. Dollars are whole billionths."""
+
+    name: str
+    unit: Unit
+    calendar: Calendar | None
+    """None: a bucket that drains at ``rate``."""
+    per: str
+    scope: str | None
+    """Whom the counter is for; None: the key or the tenant of the request."""
+    covers: int
+    """Bits of the models whose use counts, of those that may be asked."""
+    models: frozenset[str]
+    """Their names."""
+    charge: bool
+    """Used once the request is let in, whatever becomes of it; else borrowed, then settled."""
+    capacity: int
+    rate: float
+    """Units that drain in a millisecond; 0: a budget."""
+    ttl: int
+    """Milliseconds that a counter is kept, beyond its window."""
+    closed: bool
+    """Whether requests are refused while the counters cannot be reached."""
+    prompt_nano: float
+    output_nano: float
+    """Billionths of a dollar a token, of the dearest model that is covered."""
+
+
+class Loan:
+    """What a request has borrowed: ``admit`` takes it out, ``record`` settles it."""
+
+    __slots__ = ("barred", "borrowing", "headers", "lines", "uncounted", "windows", "wishes")
+
+    def __init__(
+        self,
+        lines: tuple[Line, ...],
+        windows: list[Window],
+        wishes: list[Borrow],
+        borrowing: Borrowing,
+    ) -> None:
+        self.lines = lines
+        self.windows = windows
+        self.wishes = wishes
+        """One for each line."""
+        self.borrowing = borrowing
+        self.uncounted = False
+        """Let pass while the counters could not be reached: what it used is told when they can."""
+        self.barred: frozenset[str] = frozenset()
+        """Models that may not be asked, as a limit of theirs has not enough left."""
+        self.headers: Headers = []
+
+
 class Call:
     """One request on its way. Each stage fills in its part; ``record`` reads it all.
 
@@ -38,11 +92,14 @@ class Call:
     """
 
     __slots__ = (
+        "again",
         "answer_content",
         "at",
         "attempts",
         "body",
         "cache",
+        "cache_key",
+        "capped",
         "client_gone",
         "code",
         "deadline",
@@ -55,13 +112,17 @@ class Call:
         "journey",
         "key_id",
         "kind",
+        "loan",
         "model",
         "outcome",
         "parent",
         "partial_text",
         "plan",
+        "priority",
+        "queued",
         "recorded",
         "replayed",
+        "served_by",
         "stages",
         "started",
         "status",
@@ -71,6 +132,7 @@ class Call:
         "trace",
         "upstream",
         "usage",
+        "waited",
         "wants_usage",
     )
 
@@ -90,6 +152,14 @@ class Call:
         """Fields of the upstream request that all providers share: name to JSON."""
         self.stream = False
         self.wants_usage = False
+        self.priority = 1
+        """In the queue of its route: 0 high, 1 normal, 2 low."""
+        self.again: Any = None
+        """The hold of this request on its Idempotency-Key; None without the header."""
+        self.queued: float | None = None
+        """Milliseconds that it waited for a place of its route; None where there is no queue."""
+        self.capped: str | None = None
+        """What made the length limit tighter than the release says."""
         self.deadline = 0.0
         """Loop time at which the whole request must be over."""
         self.fallbacks = 0
@@ -99,7 +169,13 @@ class Call:
         self.journey: str | None = None
         self.trace: str | None = None
         self.parent: str | None = None
+        self.loan: Loan | None = None
+        """What was borrowed of limits; None where the route has none."""
         self.cache: CacheResult = "off"
+        self.cache_key: bytes | None = None
+        self.served_by: ServedBy | None = None
+        self.waited = 0.0
+        """Milliseconds of backoff before the try that is under way."""
         self.model: str | None = None
         self.usage: Usage | None = None
         self.replayed: Usage | None = None

@@ -36,7 +36,9 @@ async def serve(state: Path, door: socket.socket, drain_seconds: float, alive: P
     parts = assemble(state, os.environ)
     gateway = Gateway(parts, alive)
     await gateway.start()
-    server = Server(gateway.handle, parts.door.max_body_bytes)
+    server = Server(gateway.handle, parts.door.max_body_bytes, parts.door.max_connections)
+    gateway.server = server
+    parts.door.queue.crowd = server.load
     listener = await loop.create_server(lambda: Connection(server), sock=door, backlog=2048)
     # What was made up to here lives as long as the process: the collector need not walk it again.
     gc.collect()

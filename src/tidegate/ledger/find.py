@@ -21,7 +21,8 @@ _COLUMNS = (
     "replace(id::text, '-', ''), extract(epoch FROM at)::float8, kind, status, outcome, release, "
     "route, journey, tenant, key, model, stream, code, finish, prompt_tokens, completion_tokens, "
     "cached_tokens, reasoning_tokens, estimated, replayed, cost, cache, stages, first_token, "
-    "total, attempts, trace, parent, worker, request_sha, response_sha"
+    "total, attempts, trace, parent, worker, request_sha, response_sha, "
+    "queued, capped, served_by"
 )
 
 
@@ -180,4 +181,7 @@ def _receipt(row: tuple[Any, ...]) -> Receipt:
         trace=row[26],
         parent=row[27],
         worker=row[28],
+        queued=row[31],
+        capped=row[32],
+        served_by=row[33],
     )

@@ -14,13 +14,18 @@ STAGES = ("admit", "render", "cache", "route", "call", "guard", "record")
 Outcome = Literal[
     "served",  # the client got a whole answer
     "refused",  # the gateway said no: bad input, no key, a cap
-    "failed",  # every model that may answer failed, or the answer did not pass the guard
+    "failed",  # no model answered, the answer did not pass the guard, or this gateway had to end
     "upstream_cut",  # the stream broke after its first content; the client got an error event
     "client_gone",  # the client left before the end
 ]
-CacheResult = Literal["off", "miss", "hit", "shared", "bypass", "down"]
+CacheResult = Literal["off", "miss", "hit", "shared", "bypass", "down", "idempotent"]
 """``shared``: waited for an identical call in flight. ``bypass``: this request must not be cached.
-``down``: the store did not answer in time."""
+``down``: the store did not answer in time. ``idempotent``: the kept answer to an earlier request
+with the same Idempotency-Key."""
+
+ServedBy = Literal["model", "fallback", "cache", "stale", "template"]
+"""``model``: the first of the route. ``stale``: a kept answer whose time was over. ``template``:
+the route's fixed text."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,6 +38,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str | None = None
     usage: Usage | None = None
     """Tokens of a try that failed while it answered: they are billed beside those of the answer."""
+    key: str | None = None
+    """Fingerprint of the provider's key that was used."""
+    waited: float = 0.0
+    """Milliseconds of backoff before this try."""
     skipped: int = 0
     """Events of its stream that nobody could read and that were passed over."""
 
@@ -73,6 +82,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache: CacheResult = "off"
     stages: dict[str, float] = {}
     """Milliseconds spent in each stage that was entered (see STAGES)."""
+    queued: float | None = None
+    """Milliseconds that it waited for a place of its route; None where the route has no queue. They
+    are part of ``total`` and of no stage."""
+    served_by: ServedBy | None = None
+    """Where the answer came from; None when there was none."""
+    capped: str | None = None
+    """What made the answer's length limit tighter than the release says: ``surge``."""
     first_token: float | None = None
     """Milliseconds from arrival to the first content sent to a streaming client."""
     total: float = 0.0

@@ -30,7 +30,7 @@ def read_request(body: bytes, model: str, dimensions: int) -> tuple[EmbedRequest
     """The request and its texts; raises RequestError for one that is refused."""
     try:
         request = _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(
             400,
             "invalid_request",

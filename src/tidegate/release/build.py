@@ -18,19 +18,25 @@ from tidegate.release.encoding import decode_release, encode_release
 from tidegate.release.files import Files, Pins
 from tidegate.release.values import (
     Artifact,
+    Breaker,
     Caps,
+    FixedAnswer,
     GatewaySettings,
     Hedge,
     Input,
     Journey,
     LedgerSettings,
+    Limit,
     Model,
     OutputSchema,
     Pinned,
     PoolSettings,
     Prompt,
+    QueueSettings,
     Release,
+    Retries,
     Route,
+    Surge,
     Timeouts,
     Tool,
 )
@@ -50,6 +56,7 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
         prompts={name: _prompt(name, p, pins) for name, p in sorted(spec.prompts.items())},
         tools={name: _tool(name, t, pins) for name, t in sorted(spec.tools.items())},
         routes={name: _route(name, r, models, pins) for name, r in sorted(spec.routes.items())},
+        limits={name: _limit(name, one) for name, one in sorted(spec.limits.items())},
         journeys={name: _journey(name, j) for name, j in sorted(spec.journeys.items())},
         datasets={name: _dataset(d, pins) for name, d in sorted(spec.datasets.items())},
         evals={name: _eval(e, spec) for name, e in sorted(spec.evals.items())},
@@ -59,6 +66,8 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
             keys=spec.gateway.keys,
             direct_models=spec.gateway.direct_models,
             max_body_bytes=spec.gateway.max_body,
+            max_connections=spec.gateway.max_connections,
+            idempotency=spec.gateway.idempotency,
         ),
         ledger=LedgerSettings(
             keep_receipts=spec.ledger.retention.receipts,
@@ -94,6 +103,20 @@ def _model(name: str, model: types.Model) -> Model:
         ),
         artifacts={role: _artifact(a) for role, a in sorted(model.files().items())},
         pool=settings if local else None,
+        context=model.context or (pool.context if local else None),
+        can=model.can,
+        breaker=_breaker(model.breaker),
+    )
+
+
+def _breaker(breaker: types.Breaker | None) -> Breaker | None:
+    if breaker is None:
+        return None
+    return Breaker(
+        failures=breaker.failures,
+        minimum=breaker.minimum,
+        window=breaker.window,
+        open=breaker.open,
     )
 
 
@@ -132,9 +155,13 @@ def _tool(name: str, tool: types.Tool, pins: Pins) -> Tool:
 
 def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) -> Route:
     chain = tuple(dict.fromkeys((route.answering(), *route.fallback_models())))
+    stale, template = None, None
     for step in route.fallback:
-        if isinstance(step, types.Template):
-            pins.text(step.template)
+        if isinstance(step, types.Stale):
+            stale = step.stale
+        elif isinstance(step, types.Template):
+            file, text = pins.text(step.template)
+            template = FixedAnswer(file, text.strip())
     output = None
     if route.output is not None:
         file, schema = _json_schema(route.output, pins)
@@ -153,20 +180,55 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
             total=route.timeouts.total,
             min_rate=route.timeouts.min_rate,
         ),
-        caps=Caps(
-            prompt_tokens=route.caps.prompt_tokens,
-            output_tokens=route.caps.output_tokens,
-            answer_bytes=route.caps.answer_bytes,
-        ),
+        caps=_caps(route.caps),
         hold=route.hold,
+        retries=Retries(
+            most=route.retries.most, backoff=route.retries.backoff, budget=route.retries.budget
+        ),
         hedge=_hedge(route.hedge),
+        stale=stale,
+        template=template,
+        queue=_queue(route.queue),
         output=output,
         store_content=route.store.content,
     )
 
 
+def _limit(name: str, limit: types.Limit) -> Limit:
+    unit = limit.unit or "requests"  # check has seen that it is one
+    calendar = limit.every if isinstance(limit.every, str) else None
+    return Limit(
+        name=name,
+        per=limit.per,
+        unit=unit,
+        amount=float(getattr(limit, unit)),
+        calendar=calendar,
+        every=None if isinstance(limit.every, str) else limit.every,
+        burst=limit.burst,
+        routes=limit.match.route,
+        models=limit.match.model,
+        on_outage=limit.on_outage or ("closed" if unit == "dollars" else "open"),
+    )
+
+
 def _hedge(hedge: types.Hedge | None) -> Hedge | None:
     return None if hedge is None else Hedge(after=hedge.after, spend=hedge.spend)
+
+
+def _caps(caps: types.Caps) -> Caps:
+    surge = caps.surge and Surge(output_tokens=caps.surge.output_tokens, above=caps.surge.above)
+    return Caps(
+        prompt_tokens=caps.prompt_tokens,
+        output_tokens=caps.output_tokens,
+        answer_bytes=caps.answer_bytes,
+        surge=surge or None,
+    )
+
+
+def _queue(queue: types.Queue | None) -> QueueSettings | None:
+    if queue is None:
+        return None
+    return QueueSettings(concurrent=queue.concurrent, waiting=queue.waiting, wait=queue.wait)
 
 
 def _journey(name: str, journey: types.Journey) -> Journey:

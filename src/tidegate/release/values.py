@@ -45,6 +45,15 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
 
 
+class Breaker(msgspec.Struct, frozen=True, kw_only=True):
+    """When a model that fails is left alone. Times in seconds."""
+
+    failures: float = 0.5
+    minimum: int = 5
+    window: float = 30.0
+    open: float = 5.0
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model that routes can name."""
 
@@ -62,6 +71,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: dict[str, Artifact] = {}
     """Role of the file (``weights``, ``tokenizer``) to its pin; empty unless ``local``."""
     pool: PoolSettings | None = None
+    context: int | None = None
+    """Tokens that fit into it; None: not known."""
+    can: tuple[str, ...] | None = None
+    """Of tools, schema and images; None: not known."""
+    breaker: Breaker | None = Breaker()
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +110,23 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """US dollars a call."""
 
 
+class Retries(msgspec.Struct, frozen=True, kw_only=True):
+    """When the same model is asked again."""
+
+    most: int = 2
+    backoff: float = 0.25
+    """Seconds."""
+    budget: float = 0.2
+    """Share of the route's requests."""
+
+
+class FixedAnswer(msgspec.Struct, frozen=True):
+    """Text that is the answer when nothing else is."""
+
+    file: Pinned
+    text: str
+
+
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds. ``total`` is the deadline of the whole request, every attempt included."""
 
@@ -107,6 +138,13 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Characters a second of a stream that has begun; None means any."""
 
 
+class Surge(msgspec.Struct, frozen=True, kw_only=True):
+    """A cap that holds while the route's load is above a share."""
+
+    output_tokens: int
+    above: float = 0.8
+
+
 class Caps(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens of one request; None means no cap."""
 
@@ -114,6 +152,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     answer_bytes: int = 64 * 1024 * 1024
     """Most bytes of one answer as they come from the model."""
+    surge: Surge | None = None
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +162,15 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds without content."""
     spend: float = 0.05
     """Share of the route's requests."""
+
+
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of one route that ask a model at once, and that wait; over all workers."""
+
+    concurrent: int
+    waiting: int = 64
+    wait: float = 5.0
+    """Seconds."""
 
 
 class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,10 +195,38 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     caps: Caps = Caps()
     hold: Literal["first_content", "answer"] = "first_content"
     """Until when a stream is held back from its client."""
+    retries: Retries = Retries()
     hedge: Hedge | None = None
+    stale: float | None = None
+    """Seconds: how old a kept answer may be that is given when no model answers."""
+    template: FixedAnswer | None = None
+    """Given when no model answers and no kept answer is young enough."""
+    queue: QueueSettings | None = None
+    """None means no bound."""
     output: OutputSchema | None = None
     store_content: bool = True
     """Whether prompts and responses are kept beside the receipts."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that may be used in a time."""
+
+    name: str
+    per: Literal["key", "tenant", "route", "model", "app"]
+    unit: Literal["requests", "tokens", "dollars"]
+    amount: float
+    """In ``every``: requests, tokens or US dollars."""
+    calendar: Literal["hour", "day", "week", "month"] | None = None
+    """A budget for each such window in UTC; None: a bucket that refills in ``every``."""
+    every: float | None = None
+    """Seconds in which a bucket refills from nothing to ``amount``."""
+    burst: float | None = None
+    """Most at once out of a bucket; None: as ``amount``."""
+    routes: tuple[str, ...] = ()
+    """Only requests to these; empty: to any."""
+    models: tuple[str, ...] = ()
+    """Only what these answer; empty: whichever does."""
+    on_outage: Literal["open", "closed"] = "open"
 
 
 class Journey(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +244,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     direct_models: bool = False
     """Whether ``model`` may name a model as well as a route."""
     max_body_bytes: int = 4 * 1024 * 1024
+    max_connections: int = 8192
+    """Of one worker."""
+    idempotency: float = 86400.0
+    """Seconds that the answer to a request with an Idempotency-Key is kept."""
 
 
 class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +268,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     prompts: dict[str, Prompt] = {}
     tools: dict[str, Tool] = {}
     routes: dict[str, Route] = {}
+    limits: dict[str, Limit] = {}
     journeys: dict[str, Journey] = {}
     datasets: dict[str, Pinned] = {}
     evals: dict[str, dict[str, Any]] = {}

@@ -24,19 +24,12 @@ def resolve(name: str, state_folder: Path, environment: Mapping[str, str]) -> Se
     Errors: secret_name, secret_missing, secret_exposed, secret_unreadable, secret_malformed. No
     message holds any part of a key.
     """
-    plain = name.removeprefix(_PREFIX)
-    if not _NAME.fullmatch(plain):
-        raise SecretError(
-            "secret_name",
-            f"{plain[:80]!r} is not a secret's name",
-            cure="name it with letters, digits, _ . or -, and keep keys out of tidegate.yaml",
-        )
-    variable, path = variable_of(plain), state_folder / "secrets" / plain
+    plain = plain_name(name)
+    variable, path = variable_of(plain), place_of(plain, state_folder)
     text = environment.get(variable)
     if text is not None and text.strip():
-        return Secret(plain, _keys(plain, re.split(r"[,\n]", text), f"${variable}"))
-    lines = _read_private(path)
-    keys = _keys(plain, (x for x in lines if not x.lstrip().startswith("#")), str(path))
+        return Secret(plain, check_keys(plain, re.split(r"[,\n]", text), f"${variable}"))
+    _, keys = read_keys(plain, path)
     if not keys:
         raise SecretError(
             "secret_missing",
@@ -45,6 +38,30 @@ def resolve(name: str, state_folder: Path, environment: Mapping[str, str]) -> Se
             cure=f"set {variable}, or write the key to {path} and run chmod 600 on it",
         )
     return Secret(plain, keys)
+
+
+def plain_name(name: str) -> str:
+    """The name without its prefix; SecretError ``secret_name`` when it is none."""
+    plain = name.removeprefix(_PREFIX)
+    if not _NAME.fullmatch(plain):
+        raise SecretError(
+            "secret_name",
+            f"{plain[:80]!r} is not a secret's name",
+            cure="name it with letters, digits, _ . or -, and keep keys out of tidegate.yaml",
+        )
+    return plain
+
+
+def place_of(plain: str, state_folder: Path) -> Path:
+    """The file of a secret, whether it is there or not."""
+    return state_folder / "secrets" / plain
+
+
+def read_keys(plain: str, path: Path) -> tuple[list[str], tuple[str, ...]]:
+    """(every line, the keys among them) of a secret's file; nothing when there is no file."""
+    lines = _read_private(path)
+    found = (line for line in lines if not line.lstrip().startswith("#"))
+    return lines, check_keys(plain, found, str(path))
 
 
 def variable_of(name: str) -> str:
@@ -82,7 +99,7 @@ def _read_private(path: Path) -> list[str]:
         raise _unreadable(path, "it is not text") from None
 
 
-def _keys(name: str, parts: Iterable[str], where: str) -> tuple[str, ...]:
+def check_keys(name: str, parts: Iterable[str], where: str) -> tuple[str, ...]:
     """The keys in ``parts``, without doubles; each must be able to stand in an HTTP header."""
     keys = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     for number, key in enumerate(keys, 1):

@@ -14,7 +14,8 @@ from tidegate.spec.nodes import MOST_BYTES, Listing, Mapping, Node, Refused, Sca
 
 MOST_FILES = 64
 SECTIONS = frozenset(
-    {"models", "prompts", "tools", "routes", "journeys", "datasets", "evals", "environments"}
+    {"models", "prompts", "tools", "routes", "limits", "journeys", "datasets", "evals"}
+    | {"environments"}
 )
 """Sections of names, which several files may add to."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from tidegate.base.addresses import is_metadata
 from tidegate.base.templates import fits
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.model_types import Artifact, Model
@@ -81,10 +82,31 @@ def _remote(at: Path, model: Model) -> Iterator[Finding]:
             message=f"{model.base_url!r} is not an address",
             expected="http://host/v1, https://host/v1 or ${VARIABLE}",
         )
+    elif model.base_url and (wrong := _unfit(model.base_url)):
+        yield Finding(
+            path=(*at, "base_url"),
+            message=f"base_url {wrong}",
+            expected="http://host/v1, https://host/v1 or ${VARIABLE}",
+        )
     for key in ("artifact", "artifacts", "pool"):
         if key in model.model_fields_set:
             message = f"{key} is only used by a local model"
             yield Finding(path=(*at, key), message=message, expected="provider: local", at_key=True)
+
+
+def _unfit(base_url: str) -> str | None:
+    """What no base URL may hold or lead to. A part that is a variable is looked at when it is
+    bound."""
+    where = base_url.partition("://")[2]
+    authority = re.split(r"[/?#]", where, maxsplit=1)[0]
+    if "@" in authority:
+        return "holds credentials, which belong into keys"  # and are not repeated here
+    if "?" in where or "#" in where:
+        return "holds a query or a fragment"
+    host = authority if authority.endswith("]") else re.sub(r":\d*$", "", authority)
+    if is_metadata(host):
+        return f"leads to {host}, a link-local or metadata address"
+    return None
 
 
 def _artifact(at: Path, artifact: Artifact) -> Iterator[Finding]:

@@ -165,11 +165,31 @@ class Timeouts(Part):
     """For everything."""
 
 
+class Retries(Part):
+    """Ask the same model again when it fails in a way that may pass: a connection that breaks
+    before any content, a rate limit, an error of its server. Never after the first content has
+    reached the client. The wait is random, up to `backoff` doubled each time, and never shorter
+    than what the provider asks for (`retry-after` in any of its forms); a model that asks for more
+    than 5 seconds is passed over while there are fallbacks."""
+
+    most: int = Field(2, ge=0, le=10)
+    """Most retries of one request at one model; 0: none."""
+    backoff: Duration = 0.25
+    """Longest wait before the first retry; the second has twice as much."""
+    budget: Share = Field(0.2, examples=["20%"])
+    """Retries as a share of the route's requests, so that an outage is not met with a multiple of
+    the traffic; each worker counts its own and may save up ten. 0%: none."""
+
+
 class Surge(Part):
     """Tighter caps under load."""
 
     output_tokens: int = Field(ge=1)
     """Most completion tokens of one request while load is high."""
+    above: Share = 0.8
+    """Load above which the cap holds: requests in flight and waiting, as a share of the route's
+    `queue.concurrent`; without a queue, a worker's connections as a share of
+    `gateway.max_connections`. It ends when load is below three quarters of this."""
 
 
 class Caps(Part):
@@ -196,6 +216,21 @@ class Hedge(Part):
     another connection."""
     spend: Share = Field(0.05, examples=["5%"])
     """Share of the route's requests that may be asked twice; counted by each worker."""
+
+
+class Queue(Part):
+    """How many requests of this route may ask a model at once, and how many may wait. The figures
+    hold for the whole gateway on one machine, over all of its workers. Answers from the cache need
+    no place."""
+
+    concurrent: int = Field(ge=1, examples=[8])
+    """Most requests that ask a model at once."""
+    waiting: int = Field(64, ge=0)
+    """Most requests that wait for a place. One more is answered with `queue_full`, or takes the
+    place of one with a lower priority."""
+    wait: Duration = 5.0
+    """Longest wait. A request that would have to wait longer is answered with `overloaded` at
+    once."""
 
 
 class Store(Part):
@@ -238,8 +273,12 @@ class Route(Part):
     complete (8 MiB at most), so that an answer which breaks off, stalls or does not meet `output`
     is never seen: the next model of `fallback` is asked anew, and the client gets one whole answer
     or an error with its status. While an answer is held, the client hears nothing."""
+    retries: Retries = Retries()
+    """When the same model is asked again."""
     hedge: Hedge | None = Field(None, examples=["{after: 800ms, spend: 5%}"])
     """Ask a second model when the first one is slow to begin; left out: wait for the first."""
+    queue: Queue | None = None
+    """How many requests may ask a model at once, and how many may wait; left out: no bound."""
     output: AppPath | None = Field(None, examples=["schemas/plan.json"])
     """JSON file: the JSON Schema that an answer must meet. The model is asked for it; an answer
     that does not meet it is an error (`output_invalid`), in a stream that was not held its last

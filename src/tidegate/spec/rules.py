@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tidegate.spec.files import Files, uses
+from tidegate.spec.limit_rules import limits
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.part_rules import Names, inputs, models
-from tidegate.spec.route_types import ModelChoice, Route
+from tidegate.spec.route_types import ModelChoice, Route, Stale, Template
 from tidegate.spec.types import Spec
 
 
@@ -61,6 +62,8 @@ def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
                 yield _unknown((*at, "tools", index), "tool", tool, names["tools"])
         yield from _kinds(spec, at, route)
         yield from _times(at, route)
+        yield from _queue(at, route)
+        yield from _fallback_order(at, route)
 
 
 def _kinds(spec: Spec, at: Path, route: Route) -> Iterator[Finding]:
@@ -94,6 +97,47 @@ def _times(at: Path, route: Route) -> Iterator[Finding]:
                 message=f"timeout {key} is longer than total, so it never ends anything",
                 expected="at most total",
             )
+
+
+def _queue(at: Path, route: Route) -> Iterator[Finding]:
+    if route.queue is not None and route.queue.wait > route.timeouts.total:
+        yield Finding(
+            path=(*at, "queue", "wait"),
+            message="a request may wait longer than timeouts.total, so it never ends anything",
+            expected="at most total",
+        )
+    surge = route.caps.surge
+    if surge is not None and surge.above <= 0:
+        place: Path = (*at, "caps", "surge", "above")
+        yield Finding(path=place, message="above is 0: the cap always holds", expected="more")
+    cap = route.caps.output_tokens
+    if surge is not None and cap is not None and surge.output_tokens >= cap:
+        yield Finding(
+            path=(*at, "caps", "surge", "output_tokens"),
+            message="the cap under load is not below the cap at any load",
+            expected=f"less than {cap}",
+        )
+
+
+def _fallback_order(at: Path, route: Route) -> Iterator[Finding]:
+    """Models, then a kept answer, then fixed text: what stands after the last is never reached."""
+    order = {str: 0, Stale: 1, Template: 2}
+    reached = 0
+    for index, step in enumerate(route.fallback):
+        rank = order[type(step)]
+        if rank < reached or (rank and rank == reached):
+            yield Finding(
+                path=(*at, "fallback", index),
+                message="this step stands after one that ends the chain",
+                expected="models first, then one {stale: ...}, then one {template: ...}",
+            )
+        reached = max(reached, rank)
+
+
+def _gateway(spec: Spec, _: Names) -> Iterator[Finding]:
+    if spec.gateway.idempotency <= 0:
+        path: Path = ("gateway", "idempotency")
+        yield Finding(path=path, message="idempotency is 0", expected="more than 0s")
 
 
 def _journeys(spec: Spec, names: Names) -> Iterator[Finding]:
@@ -169,8 +213,10 @@ RULES: tuple[Callable[[Spec, Names], Iterator[Finding]], ...] = (
     models,
     inputs,
     _routes,
+    limits,
     _journeys,
     _evals,
     _train,
     _environments,
+    _gateway,
 )

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tidegate.spec.model_types import Artifact, Model, Pool, Price
+from tidegate.spec.limit_types import Limit, Match
+from tidegate.spec.model_types import Artifact, Breaker, Model, Pool, Price
 from tidegate.spec.proof_types import Dataset, Environment, Eval, Journey, Slo, Train
 from tidegate.spec.route_types import (
     Cache,
@@ -15,6 +16,8 @@ from tidegate.spec.route_types import (
     Input,
     ModelChoice,
     Prompt,
+    Queue,
+    Retries,
     Route,
     Stale,
     Store,
@@ -26,6 +29,7 @@ from tidegate.spec.scalars import AppPath, Duration, Items, Name, Part, Size, te
 
 __all__ = [
     "Artifact",
+    "Breaker",
     "Cache",
     "Caps",
     "Dataset",
@@ -36,12 +40,16 @@ __all__ = [
     "Input",
     "Journey",
     "Ledger",
+    "Limit",
+    "Match",
     "Model",
     "ModelChoice",
     "Pool",
     "Price",
     "Prompt",
+    "Queue",
     "Retention",
+    "Retries",
     "Route",
     "Slo",
     "Spec",
@@ -63,6 +71,10 @@ class Gateway(Part):
     """Whether a request may name a model as well as a route."""
     max_body: Size = Field(4 * 1024 * 1024, examples=["4MiB"])
     """Largest request body."""
+    max_connections: int = Field(8192, ge=1)
+    """Most client connections of one worker; one more is answered with 503 and closed."""
+    idempotency: Duration = 86400.0
+    """How long the answer to a request with an `Idempotency-Key` is kept to be replayed."""
 
 
 class Retention(Part):
@@ -116,6 +128,8 @@ class Spec(Part):
     """Tools that models may ask for."""
     routes: dict[Name, Route] = {}
     """What the app asks for by name."""
+    limits: dict[Name, Limit] = {}
+    """Most that may be used in a time: requests, tokens, dollars."""
     journeys: dict[Name, Journey] = {}
     """What users do, and what is promised for it."""
     datasets: dict[Name, Dataset] = {}

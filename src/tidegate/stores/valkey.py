@@ -19,7 +19,9 @@ SETTINGS = {
     "save": "",
     "appendonly": "no",
     "maxmemory": "256mb",
-    "maxmemory-policy": "allkeys-lru",
+    # What ends first leaves first: cached answers before the counters of limits, which are kept a
+    # day beyond their use so that a full cache does not make a limit forget.
+    "maxmemory-policy": "volatile-ttl",
     "daemonize": "no",
     "loglevel": "notice",
     "logfile": "",

@@ -83,13 +83,17 @@ class ValkeyClient:
             return future
         return self._protocol.send(command)
 
-    def tell(self, *command: bytes | str | int) -> None:
-        """Send one command and forget its reply; does nothing while Valkey is down.
+    def tell(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
+        """Send one command whose reply nobody waits for; None, and nothing is sent, while Valkey
+        is down.
 
         It may wait two milliseconds for a command that somebody waits for, to leave with it."""
         self._commands += 1
-        if self._protocol is not None:
-            self._protocol.send(command, soon=False).add_done_callback(_ignore)
+        if self._protocol is None:
+            return None
+        reply = self._protocol.send(command, soon=False)
+        reply.add_done_callback(_ignore)
+        return reply
 
     async def _keep_connected(self, ready: asyncio.Event) -> None:
         delay, said = 0.05, False

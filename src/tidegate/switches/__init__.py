@@ -7,16 +7,25 @@ Words:    key, token, tenant, snapshot, switch version
 """
 
 from tidegate.switches.keys import Key, NewKey, create_key, list_keys, revoke_key, snapshot
-from tidegate.switches.rules import KeyRecord, KeyRefusal, KeySnapshot, KeyTable
+from tidegate.switches.rules import (
+    PRIORITIES,
+    KeyRecord,
+    KeyRefusal,
+    KeySnapshot,
+    KeyTable,
+    Priority,
+)
 from tidegate.switches.run import watch
 
 __all__ = [
+    "PRIORITIES",
     "Key",
     "KeyRecord",
     "KeyRefusal",
     "KeySnapshot",
     "KeyTable",
     "NewKey",
+    "Priority",
     "create_key",
     "list_keys",
     "revoke_key",

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 
 from tidegate.base.errors import StoreError
-from tidegate.switches.rules import KeyRecord, KeySnapshot, token_hash
+from tidegate.switches.rules import KeyRecord, KeySnapshot, Priority, token_hash
 
 CHANNEL = "tidegate_switches"
 """NOTIFY channel of every switch; the payload is the new version."""
@@ -20,11 +20,11 @@ CHANNEL = "tidegate_switches"
 KeyStatus = Literal["active", "revoked", "expired"]
 SNAPSHOT_QUERY = """
 SELECT v.version, k.id, k.name, k.tenant, k.hash, extract(epoch FROM k.expires_at)::float8,
-       k.revoked_at IS NOT NULL
+       k.revoked_at IS NOT NULL, k.priority
 FROM switches_version v LEFT JOIN keys k ON true ORDER BY k.created_at, k.id
 """
 VERSION_QUERY = "SELECT version FROM switches_version"
-SnapshotRow = tuple[int, str | None, str, str | None, bytes, float | None, bool]
+SnapshotRow = tuple[int, str | None, str, str | None, bytes, float | None, bool, Priority]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     status: KeyStatus
+    priority: Priority
 
 
 class NewKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,15 +63,16 @@ def create_key(
     name: str,
     tenant: str | None = None,
     expires_at: datetime | None = None,
+    priority: Priority = "normal",
 ) -> NewKey:
     """Make a key. Every gateway knows it within a second."""
     key_id, token = make_token()
     with connection.transaction():
         version = _raise_version(connection)
         connection.execute(
-            "INSERT INTO keys (id, name, tenant, hash, expires_at, version)"
-            " VALUES (%s, %s, %s, %s, %s, %s)",
-            (key_id, name, tenant, token_hash(token), expires_at, version),
+            "INSERT INTO keys (id, name, tenant, hash, expires_at, version, priority)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (key_id, name, tenant, token_hash(token), expires_at, version, priority),
         )
     return NewKey(key=_one(connection, key_id), token=token)
 
@@ -78,7 +80,7 @@ def create_key(
 def list_keys(connection: psycopg.Connection) -> tuple[Key, ...]:
     """Every key, revoked ones included, the oldest first."""
     rows = connection.execute(
-        "SELECT id, name, tenant, created_at, expires_at, revoked_at FROM keys"
+        "SELECT id, name, tenant, created_at, expires_at, revoked_at, priority FROM keys"
         " ORDER BY created_at, id"
     )
     return tuple(_key(row) for row in rows)
@@ -110,9 +112,15 @@ def snapshot_of(rows: list[SnapshotRow]) -> KeySnapshot:
     """The value of the rows of ``SNAPSHOT_QUERY``."""
     records = tuple(
         KeyRecord(
-            id=key_id, name=name, tenant=tenant, hash=bytes(digest), expires_at=end, revoked=revoked
+            id=key_id,
+            name=name,
+            tenant=tenant,
+            hash=bytes(digest),
+            expires_at=end,
+            revoked=revoked,
+            priority=priority,
         )
-        for _, key_id, name, tenant, digest, end, revoked in rows
+        for _, key_id, name, tenant, digest, end, revoked, priority in rows
         if key_id is not None
     )
     return KeySnapshot(version=rows[0][0] if rows else 0, records=records)
@@ -138,8 +146,10 @@ def _one(connection: psycopg.Connection, key_id: str) -> Key:
     return next(key for key in list_keys(connection) if key.id == key_id)
 
 
-def _key(row: tuple[str, str, str | None, datetime, datetime | None, datetime | None]) -> Key:
-    key_id, name, tenant, created_at, expires_at, revoked_at = row
+def _key(
+    row: tuple[str, str, str | None, datetime, datetime | None, datetime | None, Priority],
+) -> Key:
+    key_id, name, tenant, created_at, expires_at, revoked_at, priority = row
     status: KeyStatus = "active"
     if revoked_at is not None:
         status = "revoked"
@@ -153,6 +163,7 @@ def _key(row: tuple[str, str, str | None, datetime, datetime | None, datetime | 
         expires_at=expires_at and expires_at.astimezone(UTC),
         revoked_at=revoked_at and revoked_at.astimezone(UTC),
         status=status,
+        priority=priority,
     )
 
 

@@ -17,6 +17,12 @@ import msgspec
 TOKEN_SHAPE = re.compile(r"tg-[0-9a-f]{12}-[A-Za-z0-9_-]{43}")
 _ID = slice(3, 15)
 
+Priority = Literal["high", "normal", "low"]
+"""Whose request waits shorter when a route's places are taken."""
+
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+"""In the order in which they are served."""
+
 KeyRefusal = Literal["key_missing", "key_invalid", "key_revoked", "key_expired"]
 """Why a token is not let in; each is answered with HTTP 401."""
 
@@ -33,6 +39,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     """Seconds since the epoch; None: never."""
     revoked: bool = False
+    priority: Priority = "normal"
 
 
 class KeySnapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,40 +8,51 @@ Words:    beat, dialect, fault, script, step, first token, inter-token time
 
 from tidegate.testing.answers import Echo, ToolCall, Words
 from tidegate.testing.faults import (
+    BadBody,
     Cut,
     Drip,
+    DuplicateEvent,
     ErrorEvent,
     Fault,
+    Filtered,
     Hang,
     InvalidEvent,
     MissingDone,
+    MissingField,
+    Mutate,
     NoUsage,
     Refuse,
     Reset,
     Silence,
     SlowFirstToken,
+    SlowTokens,
     Stall,
     UsageWithChoices,
 )
 from tidegate.testing.model_server import ModelServer
-from tidegate.testing.script import Script, Step
+from tidegate.testing.script import Script, Step, has_prefill
 from tidegate.testing.seen import SeenRequest, Statistics
 from tidegate.testing.timings import Constant, Empirical, Exponential, Lognormal, Timing
 
 __all__ = [
+    "BadBody",
     "Constant",
     "Cut",
     "Drip",
+    "DuplicateEvent",
     "Echo",
     "Empirical",
     "ErrorEvent",
     "Exponential",
     "Fault",
+    "Filtered",
     "Hang",
     "InvalidEvent",
     "Lognormal",
     "MissingDone",
+    "MissingField",
     "ModelServer",
+    "Mutate",
     "NoUsage",
     "Refuse",
     "Reset",
@@ -49,6 +60,7 @@ __all__ = [
     "SeenRequest",
     "Silence",
     "SlowFirstToken",
+    "SlowTokens",
     "Stall",
     "Statistics",
     "Step",
@@ -56,4 +68,5 @@ __all__ = [
     "ToolCall",
     "UsageWithChoices",
     "Words",
+    "has_prefill",
 ]

@@ -10,7 +10,12 @@ from tidegate.testing.answers import ToolCall
 from tidegate.testing.beats import STREAM_END, STREAM_HEAD, Beat, Beats, chunk, encode, plain
 from tidegate.testing.dialects import Reply
 
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_STOP_REASONS = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "content_filter": "refusal",
+}
 
 
 def _usage(reply: Reply, output: int) -> dict[str, int]:

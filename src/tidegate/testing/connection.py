@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
                 beat = next(beats, _OVER)
                 if beat.wait > 0:
                     if head:
-                        self._transport.write(head)
+                        self._write(seen, head)
                     self._pending = beat
                     self._timer = self._loop.call_later(beat.wait, self._step)
                     return
@@ -151,17 +151,21 @@ class Connection(asyncio.Protocol):
                     seen.tokens_sent += 1
                 case "close" | "reset" | "hang":
                     if head:
-                        self._transport.write(head)
+                        self._write(seen, head)
                     self._act(beat.part, seen)
                     return
             if head or beat.data:
-                self._transport.write(head + beat.data)
+                self._write(seen, head + beat.data)
                 head = b""
             if beat.part == "end":
                 self._end(seen)
                 return
         if head:
-            self._transport.write(head)
+            self._write(seen, head)
+
+    def _write(self, seen: SeenRequest, data: bytes) -> None:
+        seen.bytes_sent += len(data)
+        self._transport.write(data)
 
     def _act(self, part: str, seen: SeenRequest) -> None:
         if part == "hang":

@@ -37,7 +37,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Only the tool call's name and arguments, or the text after the token limit."""
     tokens: list[str]
     """The text, or the arguments' text, in pieces as they are streamed."""
-    finish: Literal["stop", "length", "tool_calls"]
+    finish: Literal["stop", "length", "tool_calls", "content_filter"]
     prompt_tokens: int
     cached_tokens: int
     reasoning_tokens: int

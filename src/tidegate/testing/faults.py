@@ -6,6 +6,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from tidegate.testing.timings import Timing
+
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True):
     """Answer with an error status in the dialect's own shape, or with ``body`` as it is."""
@@ -16,7 +18,9 @@ class Refuse(msgspec.Struct, frozen=True, kw_only=True):
     """The provider's error code; None: the usual one for the status."""
     message: str | None = None
     retry_after: float | None = None
-    """Seconds, sent as a Retry-After header."""
+    """Seconds, sent in the header that ``retry_form`` says."""
+    retry_form: Literal["seconds", "date", "milliseconds"] = "seconds"
+    """``Retry-After`` in seconds or as a date, or ``retry-after-ms``."""
     headers: tuple[tuple[str, str], ...] = ()
     body: str | None = None
 
@@ -28,8 +32,34 @@ class Refuse(msgspec.Struct, frozen=True, kw_only=True):
     def content_policy(cls) -> Refuse:
         return cls(status=400, code="content_policy_violation", message=_NOT_ALLOWED)
 
+    @classmethod
+    def key_revoked(cls) -> Refuse:
+        return cls(status=401, code="invalid_api_key", message=_REVOKED)
+
+    @classmethod
+    def key_forbidden(cls) -> Refuse:
+        return cls(status=403)
+
+    @classmethod
+    def quota(cls) -> Refuse:
+        """A 429 that waiting does not mend."""
+        return cls(status=429, code="insufficient_quota", message=_NO_QUOTA)
+
+    @classmethod
+    def prefill(cls) -> Refuse:
+        """For a conversation that ends with the assistant's words: see ``has_prefill``."""
+        return cls(status=400, code="prefill_unsupported", message=_NO_PREFILL)
+
+    @classmethod
+    def loading(cls) -> Refuse:
+        """What a server says that still loads its model: a cold start."""
+        return cls(status=503, code="unavailable_error", message="Loading model")
+
 
 _TOO_LONG = "This model's maximum context length is 4096 tokens. Please reduce the messages."
+_REVOKED = "Incorrect API key provided: the key was revoked."
+_NO_QUOTA = "You exceeded your current quota, please check your plan and billing details."
+_NO_PREFILL = "This model does not support assistant message prefill."
 _NOT_ALLOWED = "Your request was rejected as a result of our safety system."
 
 
@@ -40,9 +70,10 @@ class Reset(msgspec.Struct, frozen=True):
 
 
 class Hang(msgspec.Struct, frozen=True):
-    """Take the request and never answer."""
+    """Take the request and never answer; close the connection after ``seconds``, if given."""
 
     name: ClassVar[str] = "hang"
+    seconds: float | None = None
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -52,10 +83,17 @@ class Silence(msgspec.Struct, frozen=True):
 
 
 class SlowFirstToken(msgspec.Struct, frozen=True):
-    """Wait ``seconds`` more before the first token."""
+    """Headers at once, ``seconds`` more before the first token; a Timing draws them."""
 
     name: ClassVar[str] = "slow_first_token"
-    seconds: float
+    seconds: float | Timing
+
+
+class SlowTokens(msgspec.Struct, frozen=True):
+    """A token every ``seconds``: each silence is short, the answer takes forever."""
+
+    name: ClassVar[str] = "slow_tokens"
+    seconds: float = 1.0
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -68,16 +106,56 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Stall(msgspec.Struct, frozen=True):
-    """Send ``after`` tokens, then nothing more on an open connection."""
+    """Send ``after`` tokens, then nothing more on an open connection; after ``seconds``, if
+    given, close it or ``resume`` the answer."""
 
     name: ClassVar[str] = "stall"
     after: int = 3
+    seconds: float | None = None
+    then: Literal["close", "resume"] = "close"
 
 
 class InvalidEvent(msgspec.Struct, frozen=True):
     """An event that is not JSON after ``after`` tokens; the stream goes on."""
 
     name: ClassVar[str] = "invalid_event"
+    after: int = 3
+
+
+class DuplicateEvent(msgspec.Struct, frozen=True):
+    """The event of token ``after`` (counted from 0) comes twice."""
+
+    name: ClassVar[str] = "duplicate"
+    after: int = 3
+
+
+class BadBody(msgspec.Struct, frozen=True):
+    """A 200 that holds no answer. ``how``: ``empty``; ``truncated``, JSON that ends in the middle
+    in an HTTP body that does not; ``html``, a page of something in between."""
+
+    name: ClassVar[str] = "bad_body"
+    how: Literal["empty", "truncated", "html"] = "empty"
+
+
+class MissingField(msgspec.Struct, frozen=True):
+    """Every member called ``field`` is left out, wherever it stands."""
+
+    name: ClassVar[str] = "missing_field"
+    field: str = "choices"
+
+
+class Mutate(msgspec.Struct, frozen=True):
+    """Change an answer that is JSON, or a tool's arguments: ``drop`` or ``rename`` its
+    member whose name comes first, ``retype`` its value, or ``break`` the JSON."""
+
+    name: ClassVar[str] = "mutate"
+    how: Literal["drop", "rename", "retype", "break"] = "drop"
+
+
+class Filtered(msgspec.Struct, frozen=True):
+    """The provider's filter ends the answer after ``after`` tokens, with its finish reason."""
+
+    name: ClassVar[str] = "filtered"
     after: int = 3
 
 
@@ -121,9 +199,15 @@ Fault = (
     | Hang
     | Silence
     | SlowFirstToken
+    | SlowTokens
     | Cut
     | Stall
     | InvalidEvent
+    | DuplicateEvent
+    | BadBody
+    | MissingField
+    | Mutate
+    | Filtered
     | MissingDone
     | ErrorEvent
     | Drip

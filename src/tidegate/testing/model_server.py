@@ -10,6 +10,7 @@ The same seed, script and order of requests give the same bytes and the same wai
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import socket
 import threading
@@ -54,7 +55,9 @@ class ModelServer:
 
     ``answer``: a text, ``Echo()``, ``Words(n)``, ``ToolCall(...)``, or a function of the request's
     JSON. ``first_token`` and ``inter_token``: seconds or a Timing. ``keep``: how many requests
-    ``requests`` remembers. Once bound the port stays the same over stop and start.
+    ``requests`` remembers. ``clock`` is what the time windows of the script are measured with,
+    from when the server is made or ``reset``. Once bound the port stays the same over stop and
+    start.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class ModelServer:
         host: str = "127.0.0.1",
         port: int = 0,
         keep: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.behaviour = Behaviour(
             answer=answer,
@@ -87,6 +91,7 @@ class ModelServer:
             reasoning_tokens=reasoning_tokens,
             dimensions=dimensions,
         )
+        self._clock = clock
         self.script = script
         self.host, self.port = host, port
         self._seen: deque[SeenRequest] = deque(maxlen=keep)
@@ -116,6 +121,15 @@ class ModelServer:
     def open_connections(self) -> int:
         return len(self._connections)
 
+    @property
+    def script(self) -> Script:
+        """Which request meets which fault. A new one counts its ``times`` from 0."""
+        return self._script
+
+    @script.setter
+    def script(self, script: Script) -> None:
+        self._script, self._played = script, Counter[int]()
+
     def statistics(self) -> Statistics:
         return Statistics(
             requests=self._index,
@@ -128,7 +142,7 @@ class ModelServer:
         )
 
     def reset(self) -> None:
-        """Forget all requests and count from 0 again; open connections stay."""
+        """Forget all requests, count and measure time from 0 again; open connections stay."""
         self._seen.clear()
         self._zero()
 
@@ -143,6 +157,8 @@ class ModelServer:
     def _zero(self) -> None:
         self._index = self._completed = self._client_closed = self._accepted = 0
         self._faults: Counter[str] = Counter()
+        self._played = Counter[int]()
+        self._zero_time = self._clock()
 
     # -- answering ---------------------------------------------------------------------------
     def _answer(self, seen: SeenRequest) -> Beats:
@@ -152,7 +168,7 @@ class ModelServer:
         dialect = _DIALECTS.get(path)
         if dialect is None or seen.method != "POST":
             return Refused(404, f"Unknown address: {seen.method} {path}").beats(_OPENAI)
-        seen.index = self._index
+        seen.index, seen.at = self._index, self._clock() - self._zero_time
         self._index += 1
         self._seen.append(seen)
         try:
@@ -167,7 +183,7 @@ class ModelServer:
         if not self._allowed(seen):
             raise Refused(401, "Incorrect API key provided.")
         request = decode_body(seen.body, behaviour)
-        fault = self.script.fault_for(seen, request["model"], behaviour.seed)
+        fault = self._script.fault_for(seen, request["model"], behaviour.seed, self._played)
         if path == "/v1/embeddings":
             beats = plain(200, embed(request, behaviour), waits_of(1, seen.index, behaviour)[0])
         else:
@@ -177,7 +193,7 @@ class ModelServer:
             return beats
         seen.fault = fault.name
         self._faults[fault.name] += 1
-        return play(fault, beats, dialect)
+        return play(fault, beats, dialect, random.Random(f"{behaviour.seed}/{seen.index}"))
 
     def _get(self, seen: SeenRequest, path: str) -> Beats:
         if path == "/health":
@@ -193,7 +209,7 @@ class ModelServer:
         return Refused(404, f"Unknown address: GET {path}").beats(_OPENAI)
 
     def _allowed(self, seen: SeenRequest) -> bool:
-        return self.behaviour.api_key in (None, _key_of(seen))
+        return self.behaviour.api_key in (None, seen.key)
 
     def _finished(self, seen: SeenRequest) -> None:
         if seen.index >= 0:
@@ -303,8 +319,3 @@ class ModelServer:
 
 def _timing(value: Timing | float) -> Timing:
     return Constant(float(value)) if isinstance(value, int | float) else value
-
-
-def _key_of(seen: SeenRequest) -> str | None:
-    bearer = seen.headers.get("authorization", "")
-    return bearer[7:] if bearer.startswith("Bearer ") else seen.headers.get("x-api-key")

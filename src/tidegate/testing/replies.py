@@ -19,7 +19,7 @@ from tidegate.testing.answers import (
 )
 from tidegate.testing.beats import Beats, encode, plain
 from tidegate.testing.dialects import STATUS_CODES, Dialect, Reply
-from tidegate.testing.faults import Fault, NoUsage, UsageWithChoices
+from tidegate.testing.faults import Fault, Filtered, Mutate, NoUsage, UsageWithChoices
 from tidegate.testing.timings import Constant, Timing
 
 CREATED = 1_767_225_600
@@ -83,12 +83,18 @@ def make_reply(request: Json, index: int, behaviour: Behaviour, fault: Fault | N
         raise Refused(400, "This server answers with n=1 only.")
     seed = seed_of(index, behaviour)
     answer = compose(behaviour.answer, request, seed)
+    if isinstance(fault, Mutate):
+        answer = _mutated(answer, fault)
     tool = isinstance(answer, ToolCall)
     tokens = split_tokens(answer.text if isinstance(answer, ToolCall) else answer)
-    finish: Literal["stop", "length", "tool_calls"] = "tool_calls" if tool else "stop"
+    finish: Literal["stop", "length", "tool_calls", "content_filter"] = (
+        "tool_calls" if tool else "stop"
+    )
     limit = _token_limit(request)
     if limit is not None and len(tokens) > limit:
         tokens, finish = tokens[:limit], "length"
+    if isinstance(fault, Filtered):
+        tokens, finish = tokens[: fault.after], "content_filter"
     prompt = count_prompt(request)
     return Reply(
         request=request,
@@ -104,6 +110,26 @@ def make_reply(request: Json, index: int, behaviour: Behaviour, fault: Fault | N
         waits=waits_of(len(tokens), index, behaviour),
         usage=_USAGE.get(type(fault), "own"),
     )
+
+
+def _mutated(answer: str | ToolCall, fault: Mutate) -> str | ToolCall:
+    """An answer that is no JSON object is cut in half: nothing in it can be changed by name."""
+    text = answer.text if isinstance(answer, ToolCall) else answer
+    try:
+        members = sorted(msgspec.json.decode(text, type=dict[str, Any]).items())
+    except msgspec.MsgspecError:
+        members = []
+    if fault.how == "break" or not members:
+        changed = text[: len(text) // 2]
+    else:
+        (name, value), *rest = members
+        first: list[tuple[str, Any]] = {
+            "drop": [],
+            "rename": [(f"{name}_", value)],
+            "retype": [(name, [value])],
+        }[fault.how]
+        changed = encode(dict(first + rest)).decode()
+    return ToolCall(answer.name, changed) if isinstance(answer, ToolCall) else changed
 
 
 _USAGE: dict[type, Literal["with_choices", "none"]] = {

@@ -20,15 +20,25 @@ class SeenRequest:
     """Names in lower case; the last of several equal names."""
     body: bytes
     arrived: float
+    at: float = 0.0
+    """Seconds of the server's clock since it was made or last ``reset``."""
     fault: str | None = None
     """Name of the fault that was played."""
     status: int | None = None
     """Status of the head that was sent, when one was."""
     tokens_sent: int = 0
+    bytes_sent: int = 0
+    """Handed to the socket, head included."""
     completed: float | None = None
     """When the answer, as the script wants it, was wholly handed to the socket."""
     client_closed: float | None = None
     """When the connection was lost, from the other side, before that."""
+
+    @property
+    def key(self) -> str | None:
+        """The provider key that it brought: a bearer token or ``x-api-key``."""
+        bearer = self.headers.get("authorization", "")
+        return bearer[7:] if bearer.startswith("Bearer ") else self.headers.get("x-api-key")
 
     @property
     def json(self) -> Any:

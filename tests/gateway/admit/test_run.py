@@ -65,6 +65,11 @@ def test_any_body_is_read_or_refused(body: bytes, kind: str) -> None:
         (b'{"model": "m", "stream": "yes"}', "request_invalid", "stream"),
         (b'{"model": "m", "max_tokens": 1.5}', "request_invalid", "max_tokens"),
         (b'{"model": "m", "tidegate": {"input": {}}}', "request_invalid", "tidegate"),
+        (b'{"model": "m", "unread": "\xff"}', "json_malformed", None),
+        (b'{"model": "m", "unread": "\xed\xa0\x80"}', "json_malformed", None),
+        (b'{"model": "m", "Max_Tokens": 1000000}', "request_invalid", "Max_Tokens"),
+        (b'{"model": "m", "MODEL": "other"}', "request_invalid", "MODEL"),
+        (b'{"model": "m", "me\xc5\xbfsages": []}', "request_invalid", "me\u017fsages"),
     ],
 )
 def test_refusals_name_the_place(body: bytes, code: str, param: str | None) -> None:
@@ -79,6 +84,17 @@ def test_fields_are_kept_as_they_came() -> None:
     assert {name: bytes(raw) for name, raw in call.fields.items()} == {
         "model": b'"m"', "later": b'{"n": 1.10}', "later2": b"null",
     }  # fmt: skip
+
+
+def test_of_a_name_that_is_there_twice_one_is_read_and_the_same_is_passed_on() -> None:
+    """Otherwise a cap would be held against one and the upstream could read the other."""
+    call = parsed(b'{"model":"a","max_tokens":1,"model":"b","max_tokens":9}')
+    assert (call.head.model, call.head.max_tokens) == ("b", 9)
+    assert {name: bytes(raw) for name, raw in call.fields.items()} == {
+        "model": b'"b"', "max_tokens": b"9",
+    }  # fmt: skip
+    (escaped,) = parsed(b'{"model":"a","\\u006dodel":"b"}').fields.values()
+    assert bytes(escaped) == b'"b"'
 
 
 def test_routes_are_found_by_name_and_kind() -> None:

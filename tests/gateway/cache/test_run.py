@@ -17,7 +17,8 @@ from tests.gateway.calls import ANSWER, chat_call, plans_of
 from tests.gateway.loops import run, soon, until
 from tidegate.gateway.cache import ExactCache, near
 from tidegate.gateway.cache.key import cache_key
-from tidegate.gateway.cache.run import CacheStatistics, may_keep
+from tidegate.gateway.cache.rules import may_keep
+from tidegate.gateway.cache.run import CacheStatistics, Flight
 from tidegate.gateway.values import Answer, Call
 from tidegate.stores.open import running
 from tidegate.stores.valkey import valkey_spec, valkey_url
@@ -51,6 +52,14 @@ async def workers(
             await client.stop()
 
 
+async def look(
+    cache: ExactCache, call: Call, control: str | None = None
+) -> tuple[Answer | None, Flight | None]:
+    """As the path does: at hand first, then wherever it is."""
+    near = cache.at_hand(call, control)
+    return (near, None) if near is not None else await cache.look(call)
+
+
 class Upstream:
     """The calls that were made because the cache had no answer."""
 
@@ -63,7 +72,7 @@ class Upstream:
         self, cache: ExactCache, call: Call, control: str | None = None
     ) -> Answer | None:
         """What the path does around the cache."""
-        kept, flight = await cache.look(call, control)
+        kept, flight = await look(cache, call, control)
         if kept is not None:
             return kept
         try:
@@ -192,7 +201,7 @@ def test_a_leader_that_brings_nothing_lets_the_others_go_on(
 def test_a_worker_that_died_does_not_hold_the_others_to_their_end(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url, 2) as (dead, alive):
-            _, flight = await dead.look(chat_call(PLAN), None)
+            _, flight = await look(dead, chat_call(PLAN))
             assert flight is not None  # and nothing is heard of it any more
             upstream, call = Upstream(0), chat_call(PLAN, seconds=2.0)
             assert await upstream.serve(alive, call) == ANSWER
@@ -206,12 +215,12 @@ def test_a_worker_that_died_does_not_hold_the_others_to_their_end(valkey_url: st
 def test_a_request_that_stops_waiting_for_valkey_gives_its_lease_back(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url, 2) as (one, two):
-            task = asyncio.create_task(one.look(chat_call(PLAN), None))
+            task = asyncio.create_task(look(one, chat_call(PLAN)))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.sleep(0.05)
-            kept, flight = await soon(two.look(chat_call(PLAN), None), 1)
+            kept, flight = await soon(look(two, chat_call(PLAN)), 1)
             assert kept is None
             assert flight is not None
             assert flight.lease is not None, "the key was free"
@@ -249,10 +258,10 @@ def test_a_worker_remembers_for_a_second_what_was_asked_again(
             await upstream.serve(cache, chat_call(PLAN))
             assert len(cache._near) == 0, "what is asked once takes no memory"
             await upstream.serve(cache, chat_call(PLAN))
-            commands = cache._store.statistics().commands
+            commands = cache._leases._store.statistics().commands
             monkeypatch.setattr(cache, "_near", Aged(cache._near, entry_age))
             assert await upstream.serve(cache, chat_call(PLAN)) is not None
-            asked = cache._store.statistics().commands - commands
+            asked = cache._leases._store.statistics().commands - commands
             assert asked == (0 if entry_age < 1 else 1)
 
     run(main())

@@ -108,3 +108,46 @@ def test_a_request_is_sent_again_only_when_its_connection_had_been_closed(
     else:
         assert isinstance(found, RequestError)
         assert found.code == "upstream_cut"
+
+
+ECHO = b'{"error":{"message":"key sk-very-secret is not for this","code":"sk-very-secret"}}'
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_an_upstream_that_repeats_our_key_is_not_quoted(status: int) -> None:
+    answer = b"HTTP/1.1 %d No\r\ncontent-length: %d\r\n\r\n%b" % (status, len(ECHO), ECHO)
+
+    async def work(port: int) -> tuple[Call, bytes | RequestError]:
+        target = make_target(MODELS["small"], f"http://127.0.0.1:{port}/v1", "sk-very-secret")
+        return await asked([target])
+
+    call, found = over((answer,), work)
+    assert isinstance(found, RequestError)
+    assert "sk-very-secret" not in f"{found} {found.code} {found.cure} {call.attempts}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    """It could lead anywhere, with the key and the prompt."""
+
+    async def main() -> None:
+        elsewhere = answering(OK)
+        async with raw_server(elsewhere) as other:
+            there = (
+                b"HTTP/1.1 %d Go\r\nlocation: http://127.0.0.1:%d/v1/x\r\ncontent-length: 0\r\n\r\n"
+            )
+            async with raw_server(answering(there % (status, other.port))) as server:
+                _, found = await asked([small(server.port)])
+            assert isinstance(found, RequestError)
+            assert (found.status, found.code) == (502, "upstream_error")
+            assert other.accepted == 0
+
+    run(main())
+
+
+def test_what_an_upstream_says_is_cut_short() -> None:
+    said = b'{"error":{"message":"%b"}}' % (b"blah " * 10_000)
+    answer = b"HTTP/1.1 400 No\r\ncontent-length: %d\r\n\r\n%b" % (len(said), said)
+    _, found = over((answer,), lambda port: asked([small(port)]))
+    assert isinstance(found, RequestError)
+    assert len(found.message) < 1100

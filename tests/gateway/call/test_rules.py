@@ -67,6 +67,11 @@ def test_the_provider_s_words_about_our_key_are_not_passed_on() -> None:
     assert "sk-12345" not in str(error)
 
 
+@pytest.mark.parametrize("code", ["sk-12345", "a b", "x" * 65, "a\r\nb", "\u017fk", "", "1a"])
+def test_a_code_that_is_no_code_reaches_no_metric_and_no_receipt(code: str) -> None:
+    assert of_status(400, code, "no", None).code == "upstream_refused"
+
+
 def test_retry_after_is_passed_on() -> None:
     error = of_status(429, None, None, "7").error("small")
     assert isinstance(error, RequestError)

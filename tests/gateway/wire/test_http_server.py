@@ -184,7 +184,8 @@ async def served() -> AsyncIterator[Door]:
         for client in door.clients:
             client.writer.transport.abort()
         await door.server.drain(0)
-        await until(lambda: door.server.statistics() == ServerStatistics(0, 0), 1)
+        refused = door.server.refused
+        await until(lambda: door.server.statistics() == ServerStatistics(0, 0, refused), 1)
 
 
 def post(path: bytes = b"/good", body: bytes = b"{}", *headers: bytes) -> bytes:
@@ -398,6 +399,22 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: t\r\n\r\n"
         b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
         b"ffffffffffffffffff\r\n" + SMUGGLED,
         b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\n\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\nhost: u\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t, u\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
+        + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n"
+        b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: identity\r\n"
+        b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.0\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"0;a\nb\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"2\r\nhix0\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ncontent-length:\r\n\r\n" + SMUGGLED,
+        b"POST / HTTP/1.1\r\nhost: t\r\ncontent length: 37\r\n\r\n" + SMUGGLED,
         b"POST / HTTP/2.0\r\nhost: t\r\n\r\n" + SMUGGLED,
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SMUGGLED,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + SMUGGLED,
@@ -866,3 +883,54 @@ def test_httptools_is_strict_by_default() -> None:
     parser = httptools.HttpRequestParser(object())
     with pytest.raises(httptools.HttpParserError):
         parser.feed_data(b"GET / HTTP/1.1\nhost: t\n\n")
+
+
+def test_many_clients_that_trickle_are_all_cut_and_hold_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        quick_clocks(monkeypatch, HEADER_SECONDS=0.4, BODY_SECONDS=0.6, CHECK_SECONDS=0.2)
+        async with served() as door:
+            head = b"POST /good HTTP/1.1\r\nhost: t\r\ncontent-length: 900\r\n\r\n"
+            slow = [await door.open() for _ in range(120)]
+            for number, client in enumerate(slow):
+                client.send(b"GET /good HTTP/1.1\r\nho" if number % 2 else head)
+
+            async def trickle() -> None:
+                while True:
+                    await asyncio.sleep(0.05)
+                    for client in slow:
+                        client.send(b"x")
+
+            task = asyncio.create_task(trickle())
+            other = await door.open()
+            other.send(GET)
+            assert (await other.answer())[0] == 200
+            await asyncio.gather(*(client.rest() for client in slow))
+            task.cancel()
+            other.writer.close()
+
+    run(main())
+
+
+def test_one_connection_too_many_is_told_so_and_ended() -> None:
+    async def main() -> None:
+        async with served() as door:
+            door.server.max_connections = 2
+            first, second = await door.open(), await door.open()
+            for client in (first, second):
+                client.send(GET)
+                assert (await client.answer())[0] == 200
+            third = await door.open()
+            status, body = await third.answer()
+            assert (status, json.loads(body)["error"]["code"]) == (503, "connections_too_many")
+            assert await third.rest() == b""
+            assert door.server.statistics().refused == 1
+            first.writer.close()
+            await until(lambda: door.server.statistics().connections == 1)
+            again = await door.open()
+            again.send(GET)
+            assert (await again.answer())[0] == 200
+            await until(lambda: door.server.leaving == 0)
+
+    run(main())

@@ -1,6 +1,7 @@
 """Who is it, what do they ask for, may they: the request becomes a ``Call`` or a refusal."""
 
 from tidegate.gateway.admit.headers import bearer
+from tidegate.gateway.admit.limits import Limits, limits_of
 from tidegate.gateway.admit.run import admit, find_model
 
-__all__ = ["admit", "bearer", "find_model"]
+__all__ = ["Limits", "admit", "bearer", "find_model", "limits_of"]

@@ -13,6 +13,7 @@ from tidegate.gateway.admit.headers import bearer, read_context
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.http_server import Request
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
+from tidegate.switches import PRIORITIES, Priority
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _heads: dict[str, msgspec.json.Decoder[Any]] = {
@@ -42,6 +43,7 @@ class Door(Protocol):
 def admit(door: Door, call: Call, kind: str, request: Request) -> None:
     """Fill in who asks, what is asked, and the plan of the route. Raises RequestError."""
     read_context(request, call)
+    record = None
     if door.keys_required:
         record = door.find_key(bearer(request.header(b"authorization")), call.at)
         call.key_id, call.tenant = record.id, record.tenant
@@ -53,6 +55,23 @@ def admit(door: Door, call: Call, kind: str, request: Request) -> None:
     if call.journey is not None and call.journey not in door.journeys:
         call.journey = "other"  # labels stay bounded: only declared journeys have a name
     call.plan = find_route(door.routes, head.model, kind)
+    if call.plan.route.queue is not None:
+        own: Priority = record.priority if record is not None else "normal"
+        asked = head.tidegate.priority if head.tidegate is not None else None
+        call.priority = priority_of(own, asked, request.header(b"x-tidegate-priority"))
+
+
+def priority_of(own: Priority, asked: str | None, header: str | None) -> int:
+    """The class in the queue: the key's, or a lower one that the body or the header asks for."""
+    if header is not None and header.strip().lower() not in PRIORITIES:
+        raise RequestError(
+            400,
+            "priority_unknown",
+            f"the header x-tidegate-priority says {header[:40]!r}",
+            cure="write high, normal or low",
+        )
+    named = (own, asked, header and header.strip().lower())
+    return max(PRIORITIES.index(one) for one in named if one)
 
 
 def body_of(request: Request, limit: int) -> bytes:
@@ -82,6 +101,8 @@ def _too_large(limit: int) -> RequestError:
 def parse(call: Call, kind: str) -> Any:
     """Decode the body twice: its known fields typed, all of its fields raw, to pass them on."""
     try:
+        if not call.body.isascii():
+            call.body.decode()  # the decoders skip what they do not read, and it is passed on
         call.head = head = _heads[kind].decode(call.body)
         call.fields = _fields.decode(call.body)
     except msgspec.ValidationError as error:
@@ -100,7 +121,27 @@ def parse(call: Call, kind: str) -> Any:
             f"the body is not JSON: {error}",
             cure="send one JSON object with content-type application/json",
         ) from None
+    for name in call.fields:
+        if name not in _CHECKED and name.casefold() in _CHECKED:
+            raise _twin(name)
     return head
+
+
+_CHECKED = frozenset(("model", "tidegate", "messages", "input", "stream", "stream_options"))
+_CHECKED |= {"max_tokens", "max_completion_tokens", "n", "tools", "temperature", "response_format"}
+_CHECKED |= {"n_predict"}
+
+
+def _twin(name: str) -> RequestError:
+    """Some upstreams read names without regard to case (Go does), and the last one wins there:
+    ``Max_Tokens`` would pass by the cap that holds ``max_tokens``."""
+    return RequestError(
+        400,
+        "request_invalid",
+        f"the field {name[:40]!r} differs from {name.casefold()[:40]!r} only by its case",
+        cure="write the names of fields as the OpenAI API reference does",
+        param=name[:40],
+    )
 
 
 def find_model(named: Mapping[str, Any], name: str) -> Any:

@@ -1,8 +1,8 @@
 """Look up, wait for an identical call in flight, keep: at most one Valkey round trip before a call.
 
-One command does it all: ``SET key lease NX GET PX`` returns the stored answer (a hit), or
-another worker's lease (wait for it), or nothing: then this request holds the lease and makes
-the call. Within one worker, identical calls wait for each other without asking Valkey.
+Of all identical calls one leads: it holds the key's lease (``stores.leases``) and makes the call;
+the others wait for its answer, those of its own worker without asking Valkey. When a leader brings
+nothing, one of those who wait leads next.
 
 Only whole, checked, unsurprising answers are kept (``may_keep``). Valkey away or slow means
 ``down``: the call is made as if there were no cache.
@@ -18,17 +18,13 @@ import msgspec
 
 from tidegate.gateway.cache.key import cache_key, why_not
 from tidegate.gateway.cache.near import NearCache
+from tidegate.gateway.cache.rules import after_leader, may_keep
 from tidegate.gateway.values import Answer, Call
 from tidegate.gateway.wire.openai import ChatHead
+from tidegate.stores.leases import ENTRY, LEASE, Leases
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
-_LEASE = b"L"
-_ENTRY = b"E"
 _LARGEST = 1 << 20
-_POLL = (0.01, 0.02, 0.04, 0.08)
-_RELEASE = (
-    b"if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
-)
 _decoder = msgspec.msgpack.Decoder(Answer)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -48,14 +44,19 @@ class Flight(msgspec.Struct, eq=False):
     done: asyncio.Future[Answer | None]
     lease: bytes | None = None
     held: bool = False
+    answered: bool = False
+    """The call brought an answer, though one that may not be kept."""
 
 
 class ExactCache:
     """The exact cache of one worker over the shared store."""
 
-    def __init__(self, store: ValkeyClient, prefix: bytes = b"tg:x:") -> None:
+    def __init__(
+        self, store: ValkeyClient, prefix: bytes = b"tg:x:", stale_prefix: bytes = b"tg:s:"
+    ) -> None:
         self._store = store
-        self._prefix = prefix
+        self._leases = Leases(store)
+        self._prefix, self._stale_prefix = prefix, stale_prefix
         self._near = NearCache()
         self._flights: dict[bytes, Flight] = {}
         self._hits = self._misses = self._shared = 0
@@ -63,27 +64,42 @@ class ExactCache:
     def statistics(self) -> CacheStatistics:
         return CacheStatistics(self._hits, self._misses, self._shared, len(self._flights))
 
-    async def look(self, call: Call, control: str | None) -> tuple[Answer | None, Flight | None]:
-        """(answer, None) on a hit; (None, flight) when the caller must call, then keep or leave;
-        (None, None) when this request is not cached at all."""
-        ttl = call.plan.route.cache_ttl
-        if ttl is None:
-            return None, None
+    def at_hand(self, call: Call, control: str | None) -> Answer | None:
+        """The answer, when this worker served it a moment ago; else ``look`` may find it."""
+        route = call.plan.route
+        if route.cache_ttl is None and route.stale is None:
+            return None
         head = call.head
         if why_not(head.temperature if isinstance(head, ChatHead) else None, control):
-            call.cache = "bypass"
-            return None, None
+            call.cache = "off" if route.cache_ttl is None else "bypass"
+            return None
         form = "whole" if not call.stream else "stream+usage" if call.wants_usage else "stream"
-        key = self._prefix + cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
+        call.cache_key = cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
+        if route.cache_ttl is None:
+            return None
+        near = self._near.get(call.cache_key, asyncio.get_running_loop().time())
+        if near is None:
+            return None
+        call.cache = "hit"
+        self._hits += 1
+        return near
+
+    async def look(self, call: Call) -> tuple[Answer | None, Flight | None]:
+        """For what is not at hand: (answer, None) on a hit; (None, flight) when the caller must
+        call, then keep or leave; (None, None) when this request is not cached at all."""
+        ttl = call.plan.route.cache_ttl
+        if call.cache_key is None or ttl is None:
+            return None, None
+        key = self._prefix + call.cache_key
         loop = asyncio.get_running_loop()
-        near = self._near.get(key, loop.time())
-        if near is not None:
-            call.cache = "hit"
-            self._hits += 1
-            return near, None
-        under_way = self._flights.get(key)
-        if under_way is not None:
-            return await self._wait_here(call, under_way), None
+        while (under_way := self._flights.get(key)) is not None:
+            answer = await self._wait_here(call, under_way)
+            if answer is not None:
+                return answer, None
+            left = call.deadline - loop.time()
+            if not after_leader(under_way.answered, left, call.plan.route.timeouts.total).again:
+                self._missed(call)
+                return None, None
         flight = Flight(key, loop.create_future())
         self._flights[key] = flight
         try:
@@ -93,56 +109,78 @@ class ExactCache:
             raise
         if answer is None:
             return None, flight
-        self._near.put(key, answer, loop.time(), ttl)
+        self._near.put(call.cache_key, answer, loop.time(), ttl)
         self._land(flight, answer)
         return answer, None
 
     def keep(self, flight: Flight, answer: Answer, ttl: float) -> None:
         """The call is over: keep its answer when it may be kept, and tell those who wait."""
         if not may_keep(answer):
+            flight.answered = True
             self.leave(flight)
             return
         if flight.lease is not None and flight.held:
             now = time.time()
             kept = msgspec.structs.replace(answer, stored_at=now, content=None)
-            value = _ENTRY + _encoder.encode(kept)
+            value = ENTRY + _encoder.encode(kept)
             if len(value) <= _LARGEST:
-                self._store.tell(b"SET", flight.key, value, b"PX", max(1, int(ttl * 1000)))
+                self._leases.put(flight.key, value, ttl)
                 flight.lease = None
         self._land(flight, answer)
 
+    def remember(self, call: Call, answer: Answer) -> None:
+        """Keep an answer for the time when no model answers, where the route says how long."""
+        stale = call.plan.route.stale
+        if stale is None or call.cache_key is None or not may_keep(answer):
+            return
+        kept = msgspec.structs.replace(answer, stored_at=time.time(), content=None)
+        value = _encoder.encode(kept)
+        if len(value) <= _LARGEST:
+            self._leases.put(self._stale_prefix + call.cache_key, value, stale)
+
+    async def recall(self, call: Call) -> Answer | None:
+        """The remembered answer to this call; None when there is none, or no store."""
+        if call.plan.route.stale is None or call.cache_key is None:
+            return None
+        try:
+            found = await self._store.call(b"GET", self._stale_prefix + call.cache_key)
+            return None if found is None else _decoder.decode(found)
+        except (ValkeyDown, hiredis.ReplyError, msgspec.DecodeError):
+            return None
+
     def leave(self, flight: Flight) -> None:
-        """The call gave nothing to keep: those who wait make their own. Safe to call twice."""
+        """The call gave nothing to keep: one of those who wait leads next. Safe to call
+        twice."""
         self._land(flight, None)
 
     async def _ask(self, call: Call, flight: Flight) -> Answer | None:
-        lease = _LEASE + call.id.encode()
-        patience = call.plan.route.timeouts.total
+        lease = LEASE + call.id.encode()
+        patience = call.plan.route.timeouts.total + 1.0
         # From here on Valkey may hold the lease, whether its answer comes in time or not.
         flight.lease = lease
         try:
-            found = await self._store.call(
-                b"SET", flight.key, lease, b"NX", b"GET", b"PX", int(patience * 1000) + 1000
-            )
-            if found is None:
-                flight.held = True
-            else:
-                flight.lease = None
-                if found.startswith(_LEASE):
-                    found = await self._wait_elsewhere(flight.key, call.deadline)
+            found = await self._leases.take(flight.key, lease, patience)
+            if found is not None and found.startswith(LEASE):
+                # For half of the time that is left at most: that worker may have died, and this
+                # one must still call.
+                until = (asyncio.get_running_loop().time() + call.deadline) / 2
+                found = await self._leases.follow(flight.key, lease, patience, until)
         except (ValkeyDown, hiredis.ReplyError):
             call.cache = "down"
             return None
-        if found is None or found.startswith(_LEASE):
-            call.cache = "miss"
-            self._misses += 1
+        if found is None:
+            flight.held = True
+            self._missed(call)
+            return None
+        flight.lease = None
+        if found.startswith(LEASE):
+            self._missed(call)
             return None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
         except msgspec.DecodeError:  # kept by another version of this program: replace it
             flight.lease, flight.held = lease, True
-            call.cache = "miss"
-            self._misses += 1
+            self._missed(call)
             return None
         call.cache = "hit"
         self._hits += 1
@@ -156,26 +194,14 @@ class ExactCache:
         except TimeoutError:
             answer = None
         if answer is None:
-            call.cache = "miss"
-            self._misses += 1
             return None
         call.cache = "shared"
         self._shared += 1
         return answer
 
-    async def _wait_elsewhere(self, key: bytes, deadline: float) -> bytes | None:
-        """Poll for the answer of another worker's call until it is there or given up, for half of
-        the time that is left at most: that worker may have died, and this one must still call."""
-        loop = asyncio.get_running_loop()
-        tries = 0
-        patience = (loop.time() + deadline) / 2
-        while loop.time() < patience:
-            await asyncio.sleep(_POLL[min(tries, len(_POLL) - 1)])
-            tries += 1
-            found: bytes | None = await self._store.call(b"GET", key)
-            if found is None or not found.startswith(_LEASE):
-                return found
-        return None
+    def _missed(self, call: Call) -> None:
+        call.cache = "miss"
+        self._misses += 1
 
     def _land(self, flight: Flight, answer: Answer | None) -> None:
         if self._flights.get(flight.key) is flight:
@@ -183,10 +209,5 @@ class ExactCache:
         if not flight.done.done():
             flight.done.set_result(answer)
         if flight.lease is not None:
-            self._store.tell(b"EVAL", _RELEASE, 1, flight.key, flight.lease)
+            self._leases.release(flight.key, flight.lease)
             flight.lease = None
-
-
-def may_keep(answer: Answer) -> bool:
-    """Answers that ended by themselves and asked for no tool. Errors never get this far."""
-    return answer.complete and not answer.tool_calls

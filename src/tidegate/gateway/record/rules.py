@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from tidegate.base.money import Usage, cost_of
-from tidegate.gateway.values import Call
+from tidegate.gateway.values import Call, Line
 from tidegate.ledger.receipts import Attempt
 from tidegate.release.values import Model
+from tidegate.stores.windows import NANO
 
 
 def cost(call: Call, models: Mapping[str, Model]) -> float | None:
@@ -41,6 +43,49 @@ def _price(name: str | None, usage: Usage, models: Mapping[str, Model]) -> float
 
 
 def _may_bill(attempt: Attempt) -> bool:
-    if attempt.status is None:
-        return attempt.code not in ("upstream_unreachable", "upstream_connect_timeout")
-    return attempt.status == 200
+    return attempt.status == 200 if attempt.status is not None else _sent(attempt)
+
+
+_NEVER_SENT = frozenset(
+    (
+        "upstream_unreachable",
+        "upstream_connect_timeout",
+        "upstream_breaker_open",
+        "upstream_key_rejected",
+        "upstream_rate_limited",
+    )
+)
+"""Codes of tries without a status that reached no provider: no connection, or no key to use."""
+
+
+def _sent(attempt: Attempt) -> bool:
+    return attempt.status is not None or attempt.code not in _NEVER_SENT
+
+
+def truth(call: Call, line: Line, worst: int, models: Mapping[str, Model]) -> int:
+    """What ``call`` used of ``line``, in its unit. A try that may have been billed, and whose usage
+    nobody knows, counts as ``worst``; so it is with money whose price nobody knows."""
+    if line.charge:
+        return 1
+    if line.unit == "requests":  # of a model: as many as were sent to it
+        return sum(_sent(one) and one.model in line.models for one in call.attempts)
+    answered = call.usage is not None
+    used = 0
+    for attempt in call.attempts[:-1] if answered else call.attempts:
+        if attempt.model in line.models:
+            if attempt.usage is not None:
+                used += _counted(attempt.model, attempt.usage, line, worst, models)
+            elif _may_bill(attempt):
+                used += worst
+    if call.usage is not None and call.model in line.models:
+        used += _counted(call.model, call.usage, line, worst, models)
+    return used
+
+
+def _counted(
+    name: str | None, usage: Usage, line: Line, worst: int, models: Mapping[str, Model]
+) -> int:
+    if line.unit == "tokens":
+        return usage.prompt + usage.completion
+    dollars = _price(name, usage, models)
+    return worst if dollars is None else math.ceil(dollars * NANO - 1e-6)

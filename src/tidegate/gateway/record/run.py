@@ -8,11 +8,12 @@ from time import perf_counter_ns
 import msgspec
 
 from tidegate.base.money import estimated_usage
-from tidegate.gateway.record.rules import cost
-from tidegate.gateway.values import Call
+from tidegate.gateway.record.rules import cost, truth
+from tidegate.gateway.values import Call, Loan
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.release.values import Model
+from tidegate.stores.counters import Counters, Settlement
 
 _encoder = msgspec.json.Encoder()
 
@@ -26,11 +27,13 @@ class Recorder:
         models: Mapping[str, Model],
         worker: int,
         redact: Callable[[str], str] | None,
+        counters: Counters | None = None,
     ) -> None:
         self._spool = spool
         self._models = models
         self._worker = worker
         self._redact = redact
+        self._counters = counters
         self._last = 0.0
 
     def record(self, call: Call, now: int) -> None:
@@ -62,6 +65,9 @@ class Recorder:
             cost=cost(call, self._models),
             cache=call.cache,
             stages=stages,
+            queued=call.queued,
+            capped=call.capped,
+            served_by=call.served_by,
             first_token=call.first_token,
             total=(now - call.started) // 100 / 10_000,
             attempts=tuple(call.attempts),
@@ -75,7 +81,31 @@ class Recorder:
             if self._redact is not None:
                 request, response = self._clean(request), self._clean(response)
         self._spool.append(_encoder.encode(receipt), request, response)
+        if call.loan is not None:
+            self._repay(call, call.loan)
         self._last = (perf_counter_ns() - now) // 100 / 10_000
+
+    def _repay(self, call: Call, loan: Loan) -> None:
+        """Settle what was borrowed with what was used; once it is known what was borrowed."""
+        reply = loan.borrowing.reply
+        if not reply.done():
+            reply.add_done_callback(lambda _: self._repay(call, loan))
+            return
+        granted = loan.borrowing.granted
+        if self._counters is None or (granted is None and not loan.uncounted):
+            return
+        settlements = []
+        for place, (line, wish) in enumerate(zip(loan.lines, loan.wishes, strict=True)):
+            used = truth(call, line, wish.amount, self._models)
+            lent = 0
+            if granted is not None:
+                if line.charge or (granted.left[place] < 0 and not used):
+                    continue
+                lent = wish.amount if granted.left[place] >= 0 else 0
+            if lent or used:
+                settlements.append(Settlement(wish.key, lent, used, line.rate, wish.ttl))
+        if settlements:
+            self._counters.settle(settlements, granted.slot if granted is not None else b"0")
 
     def _clean(self, content: bytes) -> bytes:
         """Redacted content; nothing at all when the hook fails: better lost than leaked."""

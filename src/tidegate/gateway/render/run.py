@@ -6,6 +6,7 @@ import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.base.tokens import count_tokens
+from tidegate.gateway.render.rules import output_cap
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.openai import ChatHead
 
@@ -29,7 +30,7 @@ async def render(call: Call) -> None:
             fields["response_format"] = plan.response_format
         if plan.guard is not None and head.n is not None and head.n > 1:
             raise _one_choice()
-        clamp_output(fields, head, plan.route.caps.output_tokens)
+        clamp_output(fields, head, output_cap(plan.route.caps.output_tokens, None).tokens)
         limit = plan.route.caps.prompt_tokens
         if limit is not None:
             await check_prompt(fields["messages"], limit)
@@ -90,6 +91,25 @@ def clamp_output(fields: dict[str, bytes], head: ChatHead, cap: int | None) -> N
     if not asked:
         fields.pop("max_completion_tokens", None)
         fields["max_tokens"] = str(cap).encode()
+
+
+def clamp_surge(call: Call, surging: bool) -> None:
+    """Tighten the output length while the route's load is high. This comes after the cache, whose
+    key is that of the request without it: a kept answer serves at any load."""
+    surge, head = call.plan.route.caps.surge, call.head
+    if surge is None or not surging or not isinstance(head, ChatHead):
+        return
+    cap = output_cap(asked_output(call.upstream), None, surge.output_tokens, surging)
+    if cap.by == "surge":
+        clamp_output(call.upstream, head, cap.tokens)
+        call.capped = cap.by
+
+
+def asked_output(fields: dict[str, bytes]) -> int | None:
+    """The length that the model would be asked for; None is as long as it likes."""
+    values = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
+    asked = [int(float(value)) for value in values if value and value != b"null"]
+    return min((value for value in asked if value >= 0), default=None)
 
 
 async def check_prompt(messages: bytes, limit: int) -> None:

@@ -28,6 +28,10 @@ HEADER_SECONDS = 10.0
 BODY_SECONDS = 60.0
 IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
+REST_SECONDS = 1.0
+"""How long a connection that rests stays open once the worker drains: what its client is sending
+in that moment is still answered, and told to come back on another connection."""
+MAX_REFUSED = 256
 STALL_SECONDS = 60.0
 CHECK_SECONDS = 5.0
 _HIGH_WATER = 64 * 1024
@@ -64,21 +68,31 @@ class Request:
 class ServerStatistics(msgspec.Struct, frozen=True):
     connections: int
     running: int
+    refused: int = 0
+    """Connections beyond the bound, since the start."""
 
 
 class Server:
     """All connections of one worker. ``handler`` answers one request; it must not raise."""
 
-    def __init__(self, handler: Handler, max_body: int) -> None:
+    def __init__(self, handler: Handler, max_body: int, max_connections: int = 8192) -> None:
         self.handler = handler
         self.max_body = max_body
+        self.max_connections = max_connections
+        self.refused = 0
+        self.leaving = 0
+        """Connections that were refused and have not ended yet."""
         self.connections: set[Connection] = set()
         self.draining = False
         self._empty = asyncio.Event()
 
     def statistics(self) -> ServerStatistics:
         running = sum(1 for connection in self.connections if connection.busy)
-        return ServerStatistics(len(self.connections), running)
+        return ServerStatistics(len(self.connections), running, self.refused)
+
+    def load(self) -> float:
+        """How full this worker is, as a share of the connections that it takes."""
+        return len(self.connections) / self.max_connections
 
     def leave(self, connection: Connection) -> None:
         self.connections.discard(connection)
@@ -86,22 +100,33 @@ class Server:
             self._empty.set()
 
     async def drain(self, seconds: float) -> None:
-        """Finish what runs, take nothing new, close idle connections; cut what takes longer."""
+        """Finish what runs, take nothing new, close what rests; cut what takes longer: a request
+        is cancelled with ``Response.cut`` set, so that its handler can still say so."""
         self.draining = True
-        for connection in tuple(self.connections):
-            connection.close_when_idle()
-        try:
-            async with asyncio.timeout(seconds):
-                while self.connections:
-                    self._empty.clear()
-                    await self._empty.wait()
-        except TimeoutError:
-            pass
+        if not await self._emptied(min(REST_SECONDS, seconds)):
+            for connection in tuple(self.connections):
+                connection.close_when_idle()
+            await self._emptied(seconds - REST_SECONDS)
+        running = [task for one in tuple(self.connections) if (task := one.cut()) is not None]
+        if running:
+            await asyncio.wait(running, timeout=LINGER_SECONDS / 2)
+        await self._emptied(LINGER_SECONDS / 2)
         running = [one._task for one in self.connections if one._task is not None]
         for connection in tuple(self.connections):
             connection.abort()
         if running:  # they are cancelled now: let them say so on their receipts
             await asyncio.wait(running, timeout=LINGER_SECONDS)
+
+    async def _emptied(self, seconds: float) -> bool:
+        """Whether every connection ended within ``seconds``."""
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                while self.connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            return not self.connections
+        return True
 
 
 class Connection(asyncio.Protocol):
@@ -128,17 +153,23 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._left = -1
         self._left_at = 0.0
+        self._turned_away = False
 
     # -- the socket -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        if len(self._server.connections) >= self._server.max_connections:
+            self._turn_away()
+            return
         self._server.connections.add(self)
         self._due = self._loop.time() + HEADER_SECONDS
         self._timer = self._loop.call_later(HEADER_SECONDS, self._check_time)
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._turned_away:
+            self._server.leaving -= 1
         self._server.leave(self)
         self._transport = None
         self._deaf = True
@@ -236,6 +267,14 @@ class Connection(asyncio.Protocol):
         if b"host" not in request._headers and request.version == "1.1":
             self._reject(400, "the request has no host header")
             return
+        if b"," in request._headers.get(b"host", b""):
+            self._reject(400, "the request has more than one host header")
+            return
+        coding = request._headers.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or request.version != "1.1"):
+            # Whoever stands in front may read any other coding in a way of its own.
+            self._reject(400, "transfer-encoding is not chunked alone, in HTTP/1.1")
+            return
         if request.method == "CONNECT":
             self._reject(400, "this is no proxy: CONNECT is not for it")
             return
@@ -322,6 +361,30 @@ class Connection(asyncio.Protocol):
         elif self._waiting and not self._paused:
             self._begin(self._waiting.popleft())
 
+    def cut(self) -> asyncio.Task[None] | None:
+        """Cancel what runs; its handler may still end the answer. The task, if there is one."""
+        if self._task is not None and self._response is not None:
+            self._response.cut = True
+            self._task.cancel()
+        else:
+            self._close()
+        return self._task
+
+    def _turn_away(self) -> None:
+        """One connection too many: say so, without reading what it sends, and end it."""
+        self._server.refused += 1
+        self._server.leaving += 1
+        self._turned_away = True
+        if self._server.leaving > MAX_REFUSED:
+            self.abort()
+            return
+        self._answer(
+            503,
+            "connections_too_many",
+            "this worker has as many connections as it takes",
+            cure="retry after the time in retry-after, or raise gateway.max_connections",
+        )
+
     def close_when_idle(self) -> None:
         if self._task is None and self._request is None and not self._waiting:
             self._close()
@@ -348,6 +411,11 @@ class Connection(asyncio.Protocol):
 
     def _reject(self, status: int, words: str) -> None:
         """Answer what is no request at all, and end the connection."""
+        cure = "send one well-formed HTTP/1.1 request"
+        self._answer(status, "http_malformed", words, cure=cure)
+
+    def _answer(self, status: int, code: str, words: str, *, cure: str) -> None:
+        """Answer without a handler, and end the connection."""
         if self._deaf or self._transport is None:
             return
         self._deaf = True
@@ -358,14 +426,17 @@ class Connection(asyncio.Protocol):
             {
                 "error": {
                     "message": words,
-                    "type": "invalid_request_error",
+                    "type": "invalid_request_error" if status < 500 else "api_error",
                     "param": None,
-                    "code": "http_malformed",
-                    "cure": "send one well-formed HTTP/1.1 request",
+                    "code": code,
+                    "cure": cure,
                 }
             }
         )
-        head = _head(status, [("content-type", "application/json")], len(body), False)
+        headers = [("content-type", "application/json")]
+        if status == 503:
+            headers.append(("retry-after", "1"))
+        head = _head(status, headers, len(body), False)
         self._transport.write(head + body)
         self._linger()
 
@@ -419,7 +490,7 @@ class Connection(asyncio.Protocol):
 class Response:
     """The answer to one request: ``whole``, or ``begin``, ``send`` ..., ``end``."""
 
-    __slots__ = ("_chunked", "_connection", "_head", "_no_body", "begun", "ended", "gone",
+    __slots__ = ("_chunked", "_connection", "_head", "_no_body", "begun", "cut", "ended", "gone",
                  "keep_alive")  # fmt: skip
 
     def __init__(self, connection: Connection, request: Request) -> None:
@@ -432,6 +503,8 @@ class Response:
         self.ended = False
         self.gone = False
         """True when the client has closed its connection."""
+        self.cut = False
+        """True when the handler is cancelled because this worker must end."""
 
     def whole(self, status: int, headers: HeaderList, body: bytes) -> None:
         """Send a complete answer."""
@@ -444,7 +517,7 @@ class Response:
     def begin(self, headers: HeaderList) -> None:
         """Start a stream with status 200; the head leaves together with the first bytes."""
         self.begun = True
-        if not self._chunked:
+        if not self._chunked or self._connection._server.draining:
             self.keep_alive = False
         self._head = _head(200, headers, None if self._chunked else -1, self.keep_alive)
 

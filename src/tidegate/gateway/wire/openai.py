@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -24,6 +24,8 @@ class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Values for the inputs that the route's prompt declares."""
     journey: str | None = None
     """Name of the journey, for clients that do not send W3C baggage."""
+    priority: Literal["high", "normal", "low"] | None = None
+    """Lowers the priority of the key in the queue of the route; never raises it."""
 
 
 class Message(msgspec.Struct):
@@ -185,8 +187,24 @@ def assemble(
     )
 
 
+def fixed_events(id: str, model: str, text: str, usage: Usage | None) -> bytes:
+    """The events of a stream that says ``text`` at once, without its ``[DONE]``; with ``usage``
+    when the client asked for it."""
+    head = {"id": id, "object": "chat.completion.chunk", "created": int(time.time())}
+    head["model"] = model
+    choices: list[list[dict[str, Any]]] = [
+        [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}],
+        [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+    ]
+    events: list[dict[str, Any]] = [{**head, "choices": one} for one in choices]
+    if usage is not None:
+        events.append({**head, "choices": [], "usage": wire_usage(usage)})
+    return b"".join(b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events)
+
+
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
-_TYPES |= {404: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error"}
+_TYPES |= {404: "invalid_request_error", 409: "invalid_request_error"}
+_TYPES |= {413: "invalid_request_error", 429: "rate_limit_error"}
 
 
 def error_body(error: RequestError) -> bytes:

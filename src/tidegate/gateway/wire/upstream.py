@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import re
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +24,12 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from tidegate.base.addresses import is_metadata
+
 _READ_AHEAD = 256 * 1024
 MAX_ANSWER = 64 << 20
+MAX_HEAD = 64 * 1024
+"""Bytes of headers, interim answers or chunk framing that an upstream may send without content."""
 _IDLE_KEPT = 30.0
 """Seconds after which an unused connection is closed at the latest."""
 _MOST_KEPT = 64
@@ -74,19 +79,34 @@ class Origin(msgspec.Struct, frozen=True):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+_PATH = re.compile(r"[!-~]*")
+
+
 def parse_origin(base_url: str) -> Origin:
-    """The origin of ``base_url``. Raises ValueError when it is not an http(s) URL with a host."""
+    """The origin of ``base_url``. Raises ValueError when it is not an http(s) URL with a host, or
+    leads to where machines get their credentials (see ``is_metadata``)."""
     parts = urlsplit(base_url)
+    if "@" in parts.netloc or parts.query or parts.fragment:  # not told: may be a key
+        raise ValueError("a base URL must not hold credentials, a query or a fragment")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{base_url!r} is not an http or https URL")
-    if parts.username or parts.query or parts.fragment:
-        raise ValueError(f"{base_url!r} must not hold credentials, a query or a fragment")
     try:
-        parts.hostname.encode("idna")
+        host = parts.hostname.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise ValueError(f"{base_url!r} names an impossible host: {error}") from None
+    # urlsplit drops line breaks and tabs; a space would end the target of the request line.
+    if not (base_url.isprintable() and _HOST.fullmatch(host) and _PATH.fullmatch(parts.path)):
+        raise ValueError(f"{base_url!r} holds a sign that no URL may hold")
+    if is_metadata(host):
+        raise ValueError(f"{base_url!r} is a link-local or metadata address")
     tls = parts.scheme == "https"
-    return Origin(parts.hostname, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+    return Origin(host, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+
+
+_RETRY_AFTER = re.compile(
+    "[0-9]{1,6}|(Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT"
+)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -95,6 +115,12 @@ class Reply(msgspec.Struct, frozen=True):
     status: int
     headers: dict[bytes, bytes]
     body: bytes = b""
+
+    @property
+    def retry_after(self) -> str | None:
+        """The header ``retry-after`` where it is what it must be: whole seconds or an HTTP date."""
+        value = self.headers.get(b"retry-after", b"").decode("latin-1")
+        return value if _RETRY_AFTER.fullmatch(value) else None
 
     @property
     def is_event_stream(self) -> bool:
@@ -151,6 +177,12 @@ class Pool:
         except BaseException:
             self._busy -= 1
             raise
+        if is_metadata(connection.peer):  # the name was bound to it meanwhile; nothing was sent
+            self._busy -= 1
+            connection.close()
+            raise UpstreamFault(
+                "upstream_unreachable", "the name leads to a link-local or metadata address"
+            )
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -222,12 +254,19 @@ class Connection(asyncio.Protocol):
         self._heard = 0.0
         self._content = False
         self._most = MAX_ANSWER
+        self._contentless = 0
 
     # -- the exchange ---------------------------------------------------------------------------
 
     @property
     def usable(self) -> bool:
         return self._clean and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end; empty when there is none."""
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return str(name[0]) if isinstance(name, tuple) else ""
 
     @property
     def untouched(self) -> bool:
@@ -332,10 +371,17 @@ class Connection(asyncio.Protocol):
         self._received += len(data)
         if self._content:  # pings before it do not stop the clock of the first token
             self._heard = self._loop.time()
+        self._contentless += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail("upstream_protocol", "the answer changes the protocol, which was not asked")
+            return
         except httptools.HttpParserError as error:
             self._fail("upstream_protocol", f"the answer is not HTTP/1.1: {error}")
+            return
+        if self._contentless > MAX_HEAD:
+            self._fail("upstream_too_large", f"more than {MAX_HEAD >> 10} KiB without content")
             return
         self._wake()
 
@@ -350,8 +396,14 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._whole = True
         self._persistent = self._parser.should_keep_alive()  # true only while asked right here
+        coding = self._headers.get(b"content-encoding", b"identity").strip().lower()
+        transfer = self._headers.get(b"transfer-encoding", b"chunked").strip().lower()
+        if coding not in (b"identity", b"") or transfer != b"chunked":
+            name = (coding if transfer == b"chunked" else transfer).decode("latin-1")[:40]
+            self._fail("upstream_protocol", f"the answer is encoded as {name!r}, not as asked")
 
     def on_body(self, data: bytes) -> None:
+        self._contentless = 0
         self._chunks.append(data)
         self._buffered += len(data)
         if self._streamed:

@@ -1,0 +1,148 @@
+"""``tidegate limits``: how much of each limit is used, borrowed and left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import click
+import msgspec
+
+from tidegate.base.durations import format_duration
+from tidegate.base.errors import StoreError
+from tidegate.base.runtime import read_runtime
+from tidegate.registry.releases import load_release
+from tidegate.release.values import Limit, Release
+from tidegate.spec import locate
+from tidegate.stores.counters import State, read_counters
+from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
+from tidegate.stores.windows import NANO, Unit, Window, counter_stem, window_at
+
+_PATIENCE = 2.0
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How one limit stands for one scope. Amounts are in the unit: requests, tokens, US dollars."""
+
+    limit: str
+    per: str
+    scope: str
+    """Whose it is: a key's id, the name of a tenant, route or model; empty: those without one."""
+    unit: Unit
+    most: float
+    used: float
+    reserved: float
+    """Borrowed by requests under way."""
+    remaining: float
+    resets_in: float
+    """Seconds until a budget's window ends, or until a bucket is full again."""
+    on_outage: str
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate limits
+  tidegate limits examples/fitness --json
+Exit codes: 0 shown, 1 nothing runs or the counters cannot be read, 2 usage."""
+)
+@click.argument("app", default=".", metavar="[APP]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; dollars, tokens, seconds.")
+def command(app: str, as_json: bool) -> None:
+    """Show each limit of the running app: used, reserved, remaining, and when it resets.
+
+    A limit is listed for whoever has used it in the present window. `reserved` is what requests
+    under way may use at worst; it returns or becomes `used` when they end.
+    """
+    runtime = read_runtime(locate(app).parent.resolve())
+    release = load_release(runtime.registry, runtime.release)
+    standings = asyncio.run(_read(release, runtime.valkey_url))
+    if as_json:
+        click.echo(json.dumps({"limits": msgspec.to_builtins(standings)}))
+    elif not release.limits:
+        click.echo("no limits; write some under limits: in tidegate.yaml")
+    else:
+        _print_table(standings)
+
+
+async def _read(release: Release, url: str) -> list[Standing]:
+    store = ValkeyClient(url, deadline=_PATIENCE)
+    await store.start()
+    now, standings = time.time(), []
+    try:
+        for limit in release.limits.values():
+            window = window_at(limit.calendar, now)
+            stem = counter_stem(limit.name, limit.unit, window.name)
+            found = await read_counters(store, stem)
+            if not found and limit.per == "app":
+                found = {f"{stem}app": State(0, 0, 0)}
+            for name in sorted(found):
+                scope = name.removeprefix(stem)
+                standings.append(_standing(limit, scope, found[name], window, now))
+    except ValkeyDown as down:
+        raise StoreError(
+            "limits_unreadable",
+            f"the counters of the limits cannot be read: {down}",
+            cure="look whether Valkey runs; tidegate up starts it again when it dies",
+        ) from None
+    finally:
+        await store.stop()
+    return standings
+
+
+def _standing(limit: Limit, scope: str, state: State, window: Window, now: float) -> Standing:
+    scale = NANO if limit.unit == "dollars" else 1
+    most = limit.amount if limit.burst is None else limit.burst
+    used, resets = state.used / scale, window.end - now
+    if limit.every is not None:
+        rate = limit.amount / limit.every
+        used = max(0.0, used - state.since * rate)
+        resets = used / rate
+    reserved = state.borrowed / scale
+    return Standing(
+        limit=limit.name,
+        per=limit.per,
+        scope="" if limit.per == "app" else scope,
+        unit=limit.unit,
+        most=most,
+        used=used,
+        reserved=reserved,
+        remaining=max(0.0, most - used - reserved),
+        resets_in=resets,
+        on_outage=limit.on_outage,
+    )
+
+
+def _print_table(standings: list[Standing]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("limit", "per", "scope"):
+        table.add_column(title)
+    for title in ("used", "reserved", "remaining", "of"):
+        table.add_column(title, justify="right")
+    for title in ("unit", "resets in", "on outage"):
+        table.add_column(title)
+    for one in standings:
+        figures = (_amount(one, n) for n in (one.used, one.reserved, one.remaining, one.most))
+        table.add_row(
+            one.limit,
+            one.per,
+            one.scope or ("" if one.per == "app" else "(none)"),
+            *figures,
+            one.unit,
+            format_duration(one.resets_in) if one.resets_in >= 1 else "now",
+            one.on_outage,
+        )
+    Console(soft_wrap=True).print(table)
+    if not standings:
+        click.echo("nothing was used in the present windows")
+
+
+def _amount(one: Standing, amount: float) -> str:
+    if one.unit == "dollars":
+        whole = f"{amount:,.6f}".rstrip("0")
+        return whole + "0" * max(0, 2 - len(whole.partition(".")[2]))
+    return f"{amount:,.0f}"

@@ -1,0 +1,226 @@
+"""Hold a key, or wait for who holds it, or replay what it brought.
+
+A key is held by a short lease that is renewed while the request runs, so a worker that is killed
+frees it within seconds. The promise needs the store: while it is away a request that asks for
+idempotency is refused, for two answers are worse than none to who asks for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import hiredis
+import msgspec
+
+from tidegate.base.errors import RequestError
+from tidegate.gateway.idempotency.rules import (
+    Malformed,
+    fingerprint,
+    keeps_refusal,
+    read_key,
+    store_key,
+)
+from tidegate.gateway.values import Answer, Call
+from tidegate.stores.leases import ENTRY, LEASE, Leases
+from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
+
+LEASE_SECONDS = 9.0
+_LARGEST = 4 << 20
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What a model said no with."""
+
+    status: int
+    code: str
+    message: str
+    cure: str
+    param: str | None
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The outcome of a request: an answer, a refusal, or (neither) an answer too large to keep."""
+
+    answer: Answer | None = None
+    refusal: Refusal | None = None
+
+
+_decoder = msgspec.msgpack.Decoder(Kept)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class IdempotencyStatistics(msgspec.Struct, frozen=True):
+    held: int
+    """Keys that requests of this worker hold now."""
+    kept: int
+    replayed: int
+
+
+class Again:
+    """The hold of one request on its key: keep what it brought, then ``leave``, in any case."""
+
+    def __init__(self, keys: Idempotency, key: bytes, print_: bytes, lease: bytes) -> None:
+        self._keys = keys
+        self._key = key
+        self._print = print_
+        self._lease: bytes | None = lease
+        self._timer: asyncio.TimerHandle | None = None
+        keys.held += 1
+        self._renew()
+
+    def keep(self, answer: Answer) -> None:
+        """The request was answered."""
+        stored = answer.stored_at or time.time()
+        whole = Kept(answer=msgspec.structs.replace(answer, stored_at=stored, content=None))
+        self._settle(whole)
+
+    def refuse(self, call: Call, error: RequestError) -> None:
+        """The request failed with ``error``: kept when that is its outcome for good."""
+        if keeps_refusal(error.status, bool(call.attempts)).kept:
+            self._settle(
+                Kept(
+                    refusal=Refusal(
+                        error.status, error.code, error.message, error.cure, error.param
+                    )
+                )
+            )
+
+    def leave(self) -> None:
+        """The request is over; without an outcome the key is free for the next try. Safe to call
+        twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._keys.held -= 1
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            self._keys.leases.release(self._key, lease)
+
+    def _settle(self, kept: Kept) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        value = _encoder.encode(kept)
+        if len(value) > _LARGEST:
+            value = _encoder.encode(Kept())
+        keys = self._keys
+        keys.kept += 1
+        keys.leases.settle(self._key, lease, ENTRY + self._print + value, keys.seconds)
+
+    def _renew(self) -> None:
+        if self._timer is not None and self._lease is not None:
+            self._keys.leases.extend(self._key, self._lease, LEASE_SECONDS)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LEASE_SECONDS / 3, self._renew)
+
+
+class Idempotency:
+    """The keys of one worker over the shared store; ``seconds``: how long outcomes are kept."""
+
+    def __init__(self, store: ValkeyClient, seconds: float, prefix: bytes = b"tg:i:") -> None:
+        self.leases = Leases(store)
+        self.seconds = seconds
+        self._prefix = prefix
+        self.held = self.kept = self._replayed = 0
+
+    def statistics(self) -> IdempotencyStatistics:
+        return IdempotencyStatistics(self.held, self.kept, self._replayed)
+
+    async def look(self, call: Call, header: str | None) -> Answer | None:
+        """The kept answer; or None, and then ``call.again`` is the hold on its key, if it has one.
+
+        Raises RequestError: the kept refusal, ``idempotency_*``, or a malformed key.
+        """
+        if header is None:
+            return None
+        name = read_key(header)
+        if isinstance(name, Malformed):
+            raise _malformed(name.reason)
+        scope = f"t{call.tenant}" if call.tenant is not None else f"k{call.key_id or ''}"
+        key = self._prefix + store_key(scope, call.plan.route.name, name)
+        print_ = fingerprint(call.fields)
+        lease = LEASE + print_ + call.id.encode()
+        try:
+            found = await self._find(key, lease, print_, call.deadline)
+        except BaseException as error:
+            # The lease may be ours, whether Valkey could say so or not.
+            self.leases.release(key, lease)
+            if isinstance(error, (ValkeyDown, hiredis.ReplyError)):
+                raise _unavailable() from None
+            raise
+        if found is None:
+            call.again = Again(self, key, print_, lease)
+            return None
+        call.cache = "idempotent"
+        self._replayed += 1
+        return _outcome(found)
+
+    async def _find(self, key: bytes, lease: bytes, print_: bytes, until: float) -> bytes | None:
+        """What stands under ``key`` for this body; None when it is ours now."""
+        found = await self.leases.take(key, lease, LEASE_SECONDS)
+        while found is not None:
+            if found[1 : 1 + len(print_)] != print_:
+                raise _reused()
+            if found.startswith(ENTRY):
+                return found[1 + len(print_) :]
+            if asyncio.get_running_loop().time() >= until:
+                raise _in_flight()
+            found = await self.leases.follow(key, lease, LEASE_SECONDS, until)
+        return None
+
+
+def _outcome(value: bytes) -> Answer:
+    try:
+        kept = _decoder.decode(value)
+    except msgspec.DecodeError:  # kept by another version of this program
+        kept = Kept()
+    if kept.refusal is not None:
+        said = kept.refusal
+        raise RequestError(said.status, said.code, said.message, cure=said.cure, param=said.param)
+    if kept.answer is None:
+        raise RequestError(
+            409,
+            "idempotency_answer_not_kept",
+            "this request was answered, and its answer was too large to be kept",
+            cure="use the answer that came, or send the request with a new idempotency-key",
+        )
+    return kept.answer
+
+
+def _malformed(reason: str) -> RequestError:
+    return RequestError(
+        400,
+        "idempotency_key_invalid",
+        f"the header idempotency-key is no key: {reason}",
+        cure="send 1 to 255 printable ASCII characters without quotes and commas, such as a UUID",
+    )
+
+
+def _reused() -> RequestError:
+    return RequestError(
+        409,
+        "idempotency_key_reused",
+        "this idempotency-key was sent before with another body",
+        cure="use a new key for a new request, and the same body for a retry",
+    )
+
+
+def _in_flight() -> RequestError:
+    return RequestError(
+        409,
+        "idempotency_in_flight",
+        "the first request with this idempotency-key is still being answered",
+        cure="retry with the same key after the time in retry-after",
+        retry_after="1",
+    )
+
+
+def _unavailable() -> RequestError:
+    return RequestError(
+        503,
+        "idempotency_unavailable",
+        "the store that keeps idempotency keys does not answer, so nothing was done",
+        cure="retry with the same key after the time in retry-after, or send no key",
+        retry_after="1",
+    )

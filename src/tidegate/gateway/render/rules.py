@@ -1,0 +1,34 @@
+"""Which cap holds the length of an answer; pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Cap(msgspec.Struct, frozen=True):
+    """``tokens``: None is no cap. ``by``: what set it."""
+
+    tokens: int | None
+    by: Literal["spec", "switch", "surge"] | None
+    reason: str
+
+
+def output_cap(
+    spec: int | None, switched: int | None, surge: int | None = None, surging: bool = False
+) -> Cap:
+    """The tightest of the caps in force: the release's, one that an operator switched on, and the
+    one under load while the load is high."""
+    caps: list[tuple[int, Literal["spec", "switch", "surge"]]] = []
+    if spec is not None:
+        caps.append((spec, "spec"))
+    if switched is not None:
+        caps.append((switched, "switch"))
+    if surge is not None and surging:
+        caps.append((surge, "surge"))
+    if not caps:
+        return Cap(None, None, "no cap is in force")
+    tokens, by = min(caps, key=lambda cap: cap[0])
+    words = {"spec": "the release", "switch": "an operator", "surge": "the load"}
+    return Cap(tokens, by, f"{words[by]} caps the answer at {tokens} tokens")

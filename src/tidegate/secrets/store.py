@@ -1,0 +1,91 @@
+"""Change the keys of a secret on disk: one is added, one is taken out, and readers never see half.
+
+Only the file ``<state>/secrets/<name>`` is changed; a secret that comes from the environment is
+whoever's who set it there. Comment lines stay where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from tidegate.base.errors import SecretError
+from tidegate.base.locks import file_lock
+from tidegate.base.runtime import write_private
+from tidegate.secrets.resolve import check_keys, place_of, plain_name, read_keys, variable_of
+
+
+def fingerprint(key: str) -> str:
+    """How a provider's key is named where people and receipts see it: 8 hex digits of its sha256.
+    The key cannot be found from it."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+
+def add_key(name: str, key: str, state_folder: Path, environment: Mapping[str, str]) -> str:
+    """Put ``key`` last into the secret ``name`` and give its fingerprint; adding one that is there
+    changes nothing.
+
+    Errors: those of ``resolve``, and ``secret_in_environment``.
+    """
+    plain, path = _file_of(name, state_folder, environment)
+    with file_lock(_lock(path), wait=10.0):
+        lines, keys = read_keys(plain, path)
+        (clean,) = _checked(plain, key)
+        if clean not in keys:
+            _write(path, [*lines, clean])
+    return fingerprint(clean)
+
+
+def remove_key(name: str, mark: str, state_folder: Path, environment: Mapping[str, str]) -> None:
+    """Take the key with the fingerprint ``mark`` out of the secret ``name``.
+
+    Errors: those of ``resolve``, ``secret_in_environment``, ``secret_key_unknown``, and
+    ``secret_last_key`` (a secret keeps at least one key)."""
+    plain, path = _file_of(name, state_folder, environment)
+    with file_lock(_lock(path), wait=10.0):
+        lines, keys = read_keys(plain, path)
+        if mark not in map(fingerprint, keys):
+            raise SecretError(
+                "secret_key_unknown",
+                f"secret {plain} has no key {mark[:16]!r}",
+                cure=f"see its keys: tidegate secrets list {plain}",
+            )
+        if len(keys) == 1:
+            raise SecretError(
+                "secret_last_key",
+                f"{mark} is the only key of secret {plain}",
+                cure=f"add its successor first: tidegate secrets add {plain}",
+            )
+        _write(path, [line for line in lines if fingerprint(line.strip()) != mark])
+
+
+def _file_of(name: str, state_folder: Path, environment: Mapping[str, str]) -> tuple[str, Path]:
+    plain = plain_name(name)
+    variable = variable_of(plain)
+    if environment.get(variable, "").strip():
+        raise SecretError(
+            "secret_in_environment",
+            f"the keys of secret {plain} come from {variable}, which only a restart can change",
+            cure=f"move them to {place_of(plain, state_folder)} and unset {variable}",
+        )
+    return plain, place_of(plain, state_folder)
+
+
+def _checked(name: str, key: str) -> tuple[str, ...]:
+    keys = check_keys(name, [key], "the input")
+    if len(keys) != 1:
+        raise SecretError(
+            "secret_malformed",
+            f"no key was given for secret {name}",
+            cure="send one key on standard input, or paste it at the prompt",
+        )
+    return keys
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    write_private(path, ("\n".join(lines) + "\n").encode())

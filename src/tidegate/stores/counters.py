@@ -1,0 +1,318 @@
+"""Counters of limits in Valkey: borrow from several at once or from none, settle with the truth.
+
+One script does both, so each is one command and atomic. A counter is one hash:
+
+- ``u``: what was used; of a bucket, as it stood at ``t`` (milliseconds): it drains from there on.
+- a number N: what is borrowed until N (milliseconds since the epoch). Borrowed amounts do not
+  drain. What nobody settled until then returns by itself: the next command on that counter drops
+  it. Ends are rounded up, so that a counter has few of them, however many have borrowed.
+
+All keys of one command must lie on one server: a Valkey cluster is not supported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import hiredis
+import msgspec
+
+from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
+
+_UNSENT_MOST = 10_000
+
+SCRIPT = b"""
+local now = tonumber(ARGV[2])
+if now == 0 then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function drained(used, at, rate)
+  if rate > 0 and now > at then return math.max(0, used - (now - at) * rate) end
+  return used
+end
+-- A counter is kept a day beyond its use, so once an hour is often enough to say so.
+local function stale(at) return math.floor(at / 3600000) ~= math.floor(now / 3600000) end
+if ARGV[1] == 's' then
+  local slot = ARGV[3]
+  for i = 1, #KEYS do
+    local a = i * 4
+    local lent, truth = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
+    local rate, ttl = tonumber(ARGV[a + 2]), ARGV[a + 3]
+    local state = redis.call('HMGET', KEYS[i], 'u', 't', slot)
+    local left = nil
+    if lent > 0 and state[3] then
+      left = tonumber(state[3]) - lent
+      if left <= 0 or tonumber(slot) <= now then
+        redis.call('HDEL', KEYS[i], slot)
+        left = nil
+      end
+    end
+    if truth > 0 then
+      local at = tonumber(state[2] or 0)
+      local used = string.format('%.17g', drained(tonumber(state[1] or 0), at, rate) + truth)
+      local new = string.format('%.0f', math.max(now, at))
+      if left then
+        redis.call('HSET', KEYS[i], 'u', used, 't', new, slot, string.format('%.0f', left))
+      else
+        redis.call('HSET', KEYS[i], 'u', used, 't', new)
+      end
+      if stale(at) then redis.call('PEXPIRE', KEYS[i], ttl) end
+    elseif left then
+      redis.call('HSET', KEYS[i], slot, string.format('%.0f', left))
+    end
+  end
+  return 1
+end
+local grain = tonumber(ARGV[4])
+local slot = string.format('%.0f', math.ceil((now + tonumber(ARGV[3])) / grain) * grain)
+local all, barred = tonumber(ARGV[5]), tonumber(ARGV[6])
+local used, lent, at, room, worst = {}, {}, {}, {}, nil
+for i = 1, #KEYS do
+  local a = i * 6 + 1
+  local flat = redis.call('HGETALL', KEYS[i])
+  local u, t, l = 0, 0, 0
+  for j = 1, #flat, 2 do
+    local field = flat[j]
+    if field == 'u' then u = tonumber(flat[j + 1])
+    elseif field == 't' then t = tonumber(flat[j + 1])
+    elseif tonumber(field) > now then l = l + tonumber(flat[j + 1])
+    else redis.call('HDEL', KEYS[i], field) end
+  end
+  u = drained(u, t, tonumber(ARGV[a + 4]))
+  used[i], lent[i], at[i] = u, l, t
+  room[i] = tonumber(ARGV[a + 3]) - u - l
+  local mask = tonumber(ARGV[a])
+  if tonumber(ARGV[a + 1]) > room[i] + 1e-6 then
+    barred = bit.bor(barred, mask)
+    if mask == all or not worst then worst = i end
+  end
+end
+if bit.band(barred, all) == all then
+  return {0, worst, math.ceil(used[worst]), lent[worst]}
+end
+local reply = {1, slot, barred}
+for i = 1, #KEYS do
+  local a = i * 6 + 1
+  local amount = tonumber(ARGV[a + 1])
+  if bit.band(tonumber(ARGV[a]), bit.bnot(barred)) == 0 then
+    reply[i + 3] = -1
+  else
+    if ARGV[a + 2] == 'c' then
+      redis.call('HSET', KEYS[i], 'u', string.format('%.17g', used[i] + amount),
+                 't', string.format('%.0f', math.max(now, at[i])))
+    elseif amount > 0 then
+      redis.call('HINCRBY', KEYS[i], slot, ARGV[a + 1])
+    end
+    if stale(at[i]) then redis.call('PEXPIRE', KEYS[i], ARGV[a + 5]) end
+    reply[i + 3] = math.max(0, math.floor(room[i] - amount + 1e-6))
+  end
+end
+return reply
+"""
+_SHA = hashlib.sha1(SCRIPT).hexdigest().encode()
+
+
+class Borrow(msgspec.Struct, frozen=True):
+    """A wish on one counter. ``covers``: bits of the models that may not be asked when this counter
+    has not enough. ``charge``: used at once, and not settled; else borrowed until it is settled."""
+
+    key: bytes
+    covers: int
+    amount: int
+    charge: bool
+    capacity: int
+    rate: float
+    """Units that a bucket drains in a millisecond; 0: a budget."""
+    ttl: int
+    """Milliseconds that the counter is kept."""
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """``slot`` names the end of the lease. ``barred``: bits of the models without budget. ``left``:
+    what is left on each counter, -1 where nothing was borrowed as its models are barred."""
+
+    slot: bytes
+    barred: int
+    left: Sequence[int]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """Which wish (its index) was too much, and how that counter stands."""
+
+    which: int
+    used: int
+    borrowed: int
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """The truth about one counter: ``borrowed`` goes back, ``truth`` is used."""
+
+    key: bytes
+    borrowed: int
+    truth: int
+    rate: float
+    ttl: int
+
+
+class State(msgspec.Struct, frozen=True):
+    """How a counter stands."""
+
+    used: float
+    borrowed: int
+    since: float
+    """Seconds since it was last charged."""
+
+
+class Borrowing(msgspec.Struct, eq=False):
+    """Wishes on their way."""
+
+    command: list[bytes | str | int]
+    reply: asyncio.Future[Any]
+
+    @property
+    def granted(self) -> Granted | None:
+        """What was lent, as far as is known by now."""
+        if not self.reply.done() or self.reply.cancelled() or self.reply.exception() is not None:
+            return None
+        verdict = _verdict(self.reply.result())
+        return verdict if isinstance(verdict, Granted) else None
+
+
+class Counters:
+    """The counters of one worker's limits over the shared store."""
+
+    def __init__(self, store: ValkeyClient) -> None:
+        self._store = store
+        self._unsent: collections.deque[Sequence[bytes | str | int]] = collections.deque(
+            maxlen=_UNSENT_MOST
+        )
+        self._unsettled: dict[tuple[bytes, int], dict[bytes, Settlement]] = {}
+        """By the end of their lease and by key: told at the end of this turn of the loop."""
+
+    def borrow(
+        self,
+        wishes: Sequence[Borrow],
+        lease: int,
+        grain: int,
+        every: int,
+        barred: int = 0,
+        now: int = 0,
+    ) -> Borrowing:
+        """Send the wishes; ``read`` tells what came of them. ``lease``: milliseconds; ``every``:
+        the bits of all models that may be asked. When each of them is barred, all is refused and
+        nothing is borrowed anywhere."""
+        while self._unsent and self._store.up:
+            self._store.tell(*self._unsent.popleft())
+        command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(wishes)]
+        command += [wish.key for wish in wishes]
+        command += (b"r", now, lease, grain, every, barred)
+        for wish in wishes:
+            command += (
+                wish.covers,
+                wish.amount,
+                b"c" if wish.charge else b"r",
+                wish.capacity,
+                repr(wish.rate),
+                wish.ttl,
+            )
+        return self._send(command)
+
+    async def read(self, borrowing: Borrowing) -> Granted | Refused:
+        """The verdict on the wishes. Raises ValkeyDown when the store gives none in time."""
+        try:
+            return _verdict(await _unharmed(borrowing.reply))
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise ValkeyDown(f"Valkey refused a limit's command: {error}") from None
+        borrowing.command[:2] = b"EVAL", SCRIPT
+        borrowing.reply = self._send(borrowing.command).reply
+        try:
+            return _verdict(await _unharmed(borrowing.reply))
+        except hiredis.ReplyError as error:
+            raise ValkeyDown(f"Valkey refused a limit's command: {error}") from None
+
+    def settle(self, settlements: Sequence[Settlement], slot: bytes = b"0", now: int = 0) -> None:
+        """Tell the truth and wait for nothing. Requests that end in the same turn of the loop share
+        one command; it leaves before any request of the next turn borrows. While the store is away
+        what is settled is kept, as much as fits, and sent when the store is back."""
+        if not self._unsettled:
+            asyncio.get_running_loop().call_soon(self._send_settlements)
+        lot = self._unsettled.setdefault((slot, now), {})
+        for one in settlements:
+            known = lot.get(one.key)
+            lot[one.key] = one if known is None else _both(known, one)
+
+    def _send_settlements(self) -> None:
+        unsettled, self._unsettled = self._unsettled, {}
+        for (slot, now), lot in unsettled.items():
+            command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(lot), *lot, b"s", now, slot]
+            for one in lot.values():
+                command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
+            sent = self._store.tell(*command)
+            if sent is None:
+                self._unsent.append((b"EVAL", SCRIPT, *command[2:]))
+            else:
+                sent.add_done_callback(partial(self._unless_known, command))
+
+    def _unless_known(
+        self, command: Sequence[bytes | str | int], reply: asyncio.Future[Any]
+    ) -> None:
+        """A store that was started anew does not know the script: it is sent along once."""
+        error = None if reply.cancelled() else reply.exception()
+        if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOSCRIPT"):
+            self._store.tell(b"EVAL", SCRIPT, *command[2:])
+
+    def _send(self, command: list[bytes | str | int]) -> Borrowing:
+        reply = self._store.call(*command)
+        reply.add_done_callback(_seen)
+        return Borrowing(command, reply)
+
+
+def _both(one: Settlement, other: Settlement) -> Settlement:
+    """Two of the same counter, as one."""
+    return Settlement(
+        one.key, one.borrowed + other.borrowed, one.truth + other.truth, other.rate, other.ttl
+    )
+
+
+async def _unharmed(reply: asyncio.Future[Any]) -> Any:
+    """The reply; who stops waiting for it does not stop it, as what was lent must be settled."""
+    return reply.result() if reply.done() else await asyncio.shield(reply)
+
+
+def _verdict(reply: Sequence[Any]) -> Granted | Refused:
+    if reply[0] == 1:
+        return Granted(reply[1], reply[2], reply[3:])
+    return Refused(reply[1] - 1, reply[2], reply[3])
+
+
+def _seen(reply: asyncio.Future[Any]) -> None:
+    """Whoever waits still gets the error; nobody is warned when nobody waits any more."""
+    if not reply.cancelled():
+        reply.exception()
+
+
+async def read_counters(store: ValkeyClient, stem: str) -> dict[str, State]:
+    """Every counter whose name begins with ``stem`` as it stands, by name; for people, not for the
+    path of requests. A bucket is told as it stood when it was last used."""
+    found: dict[str, State] = {}
+    cursor = b"0"
+    pattern = stem.replace("\\", "\\\\").replace("[", "\\[").replace("*", "\\*").replace("?", "\\?")
+    while True:
+        cursor, names = await store.call(b"SCAN", cursor, b"MATCH", pattern + "*", b"COUNT", 500)
+        clock = await store.call(b"TIME")
+        now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        for name in names:
+            flat = await store.call(b"HGETALL", name)
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            used, at = float(fields.pop(b"u", 0)), int(fields.pop(b"t", now))
+            borrowed = sum(int(amount) for end, amount in fields.items() if int(end) > now)
+            found[name.decode()] = State(used, borrowed, (now - at) / 1000)
+        if cursor == b"0":
+            return found
