@@ -21,6 +21,8 @@ COMMANDS = {
     "models": "fetch and list pinned model artifacts",
     "up": "run the app's gateway, stores and models",
     "keys": "create, list and revoke gateway keys",
+    "flag": "exchange the flags that choose variants",
+    "traffic": "divide a route's requests over releases",
     "limits": "how much of each limit is used and left",
     "profile": "where each journey's time and money go",
     "receipts": "list, filter and show receipts",

@@ -121,6 +121,7 @@ class Call:
         "priority",
         "queued",
         "recorded",
+        "release",
         "replayed",
         "served_by",
         "stages",
@@ -132,6 +133,8 @@ class Call:
         "trace",
         "upstream",
         "usage",
+        "variant",
+        "variant_reason",
         "waited",
         "wants_usage",
     )
@@ -167,6 +170,11 @@ class Call:
         self.tenant: str | None = None
         self.key_id: str | None = None
         self.journey: str | None = None
+        self.release: Any = None
+        """The release that serves it; not unloaded before the request is over."""
+        self.variant: str | None = None
+        self.variant_reason: str | None = None
+        """What the route's flag says of it."""
         self.trace: str | None = None
         self.parent: str | None = None
         self.loan: Loan | None = None
