@@ -178,7 +178,8 @@ class ExactCache:
             return None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
-        except msgspec.DecodeError:  # kept by another version of this program: replace it
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # It was kept by another version of this program: replace it.
             flight.lease, flight.held = lease, True
             self._missed(call)
             return None

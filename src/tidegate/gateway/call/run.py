@@ -75,8 +75,7 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
             except asyncio.CancelledError:
                 _note(call, target, started, LEFT)
                 raise
-            said = msgspec.structs.replace(failure, words=target.tell(failure.words))
-            first = first or said.error(target.model.name)
+            first = first or _telling(failure, targets).error(target.model.name)
             _note(call, target, started, failure)
             if not failure.fall_back or loop.time() >= call.deadline:
                 raise first
@@ -103,6 +102,14 @@ def _situation(call: Call, target: Target, tries: int) -> Situation:
         affordable=plan.retries.affordable,
         draw=random.random(),
     )
+
+
+def _telling(failure: Failure, targets: Sequence[Target]) -> Failure:
+    """``failure`` in words for the client. A hedge may have failed for another than was asked."""
+    words = failure.words
+    for target in targets:
+        words = target.tell(words)
+    return msgspec.structs.replace(failure, words=words)
 
 
 def _note(call: Call, target: Target, started: int, failure: Failure) -> None:

@@ -16,6 +16,8 @@ from tidegate.release.values import Model
 from tidegate.stores.counters import Counters, Settlement
 
 _encoder = msgspec.json.Encoder()
+_LONGEST_FINISH = 64
+"""Characters of a finish reason, which is the provider's word, on a receipt."""
 
 
 class Recorder:
@@ -59,7 +61,7 @@ class Recorder:
             model=call.model,
             stream=call.stream,
             code=call.code,
-            finish=call.finish,
+            finish=call.finish and call.finish[:_LONGEST_FINISH],
             usage=call.usage,
             replayed=call.replayed,
             cost=cost(call, self._models),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import msgspec
+import json
+from typing import Any
 
 from tidegate.base.errors import RequestError
 from tidegate.base.tokens import count_tokens
@@ -108,7 +109,9 @@ def clamp_surge(call: Call, surging: bool) -> None:
 def asked_output(fields: dict[str, bytes]) -> int | None:
     """The length that the model would be asked for; None is as long as it likes."""
     values = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    asked = [int(float(value)) for value in values if value and value != b"null"]
+    asked = [
+        int(max(-1.0, min(float(value), 1e15))) for value in values if value and value != b"null"
+    ]
     return min((value for value in asked if value >= 0), default=None)
 
 
@@ -132,7 +135,10 @@ async def check_prompt(messages: bytes, limit: int) -> None:
 
 def _texts(messages: bytes) -> list[str]:
     texts: list[str] = []
-    for message in msgspec.json.decode(messages):
+    # Numbers stay text: none is too large to be counted around.
+    for message in json.loads(
+        messages.decode(), object_pairs_hook=_once, parse_int=str, parse_float=str
+    ):
         content = message.get("content")
         if isinstance(content, str):
             texts.append(content)
@@ -143,3 +149,18 @@ def _texts(messages: bytes) -> list[str]:
                 if isinstance(part, dict) and isinstance(part.get("text"), str)
             )
     return texts
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are there once: of two that are the same, one would be counted and the
+    other could be read by the model."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RequestError(
+            400,
+            "request_invalid",
+            "an object in messages has a name twice",
+            cure="write each name once",
+            param="messages",
+        )
+    return found
