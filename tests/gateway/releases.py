@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tidegate.base.hashing import sha256
 from tidegate.base.money import Price
 from tidegate.release.values import (
+    Breaker,
     Caps,
     GatewaySettings,
     Input,
@@ -14,11 +17,13 @@ from tidegate.release.values import (
     Pinned,
     Prompt,
     Release,
+    Retries,
     Route,
     Timeouts,
 )
 
 PLAN = "Make a plan for {{ goal }} at level {{ level }}."
+NO_RETRIES = Retries(most=0)
 TIMEOUTS = Timeouts(connect=1, first_token=1.2, idle=0.8, total=3.5)
 SCHEMA = {
     "type": "object",
@@ -39,7 +44,11 @@ def sample_release(
     *,
     keys: str = "required",
     timeouts: Timeouts = TIMEOUTS,
+    retries: Retries = NO_RETRIES,
+    breaker: Breaker | None = None,
 ) -> Release:
+    """``retries`` and ``breaker`` are those of all routes and models; none unless a test is about
+    them."""
     price = Price(input=1.0, output=2.0, cached_input=0.5)
     prompt = Prompt(
         name="plan",
@@ -98,6 +107,8 @@ def sample_release(
             name="embed", kind="embeddings", models=("embedder",), cache_ttl=60, timeouts=timeouts
         ),
     ]  # fmt: skip
+    models = {name: msgspec.structs.replace(one, breaker=breaker) for name, one in models.items()}
+    routes = [msgspec.structs.replace(route, retries=retries) for route in routes]
     return Release(
         app="sample",
         models=models,

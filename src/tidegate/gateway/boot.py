@@ -83,7 +83,7 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
             f"model {model.name!r} has no base URL here: {', '.join(bound.unset) or 'none given'}",
             cure="set the variables named in base_url before tidegate up",
         )
-    key = None
+    keys = None
     if model.keys is not None:
-        key = resolve(model.keys, Path(runtime.state), environment).reveal()[0]
-    return make_target(model, bound.text, key)
+        keys = resolve(model.keys, Path(runtime.state), environment).reveal()
+    return make_target(model, bound.text, keys)

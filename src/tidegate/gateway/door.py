@@ -104,6 +104,8 @@ class Door:
             self._release_header,
             ("x-tidegate-cache", call.cache),
         ]
+        if call.served_by is not None:
+            headers.append(("x-tidegate-served-by", call.served_by))
         if call.model is not None:
             headers.append(("x-tidegate-model", call.model))
         if stored_at is not None:

@@ -102,17 +102,22 @@ class Gateway:
         parts = self._parts
         pools = [target.pool.statistics() for target in parts.targets.values()]
         spool = parts.spool.statistics()
+        queues = self._door.queue.statistics().values()
         now: dict[str, float] = {
             "tasks": len(asyncio.all_tasks()),
             "upstream_busy": sum(pool.busy for pool in pools),
             "upstream_idle": sum(pool.idle for pool in pools),
             "cache_flights": self._door.cache.statistics().flights,
+            "queue_places": sum(queue.in_use for queue in queues),
+            "queue_waiting": sum(queue.waiting for queue in queues),
+            "idempotency_held": self._door.idempotency.statistics().held,
             "valkey_pending": parts.store.statistics().pending,
             "spool_waiting": spool.waiting,
         }
         if self.server is not None:
             server = self.server.statistics()
             now |= {"connections": server.connections, "running": server.running}
+            now["connections_leaving"] = self.server.leaving
         return now
 
     def _report(self) -> None:
@@ -171,6 +176,7 @@ class Gateway:
     def _cut(self, call: Call, out: Response) -> None:
         """This worker must end before the answer did: the client is told, and so is the receipt."""
         error = _draining()
+        log.warning("request %s of key %s was cut: the drain time is over", call.id, call.key_id)
         if call.attempts and call.attempts[-1].code == "client_gone":
             call.attempts[-1] = msgspec.structs.replace(call.attempts[-1], code=error.code)
         if not out.begun:

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from tidegate.base.money import Usage, estimated_usage
+from tidegate.gateway.call.keys import Lease
 from tidegate.gateway.call.ports import EventReader, UnreadableEvent
 from tidegate.gateway.call.rules import RATE_WINDOW, lost_nothing, too_slow
 from tidegate.gateway.call.target import Target
@@ -43,8 +44,10 @@ class Stream:
         connection: Connection,
         reader: EventReader,
         started: int,
+        lease: Lease,
     ) -> None:
         self.target = target
+        self._lease = lease
         self.reader = reader
         self.skipped = 0
         """Events that were passed over."""
@@ -235,12 +238,20 @@ class Stream:
         """The content is complete: give the connection back."""
         self._closed = True
         self._connection.finish(drain=True)
+        self._lease.end()
 
-    def drop(self) -> None:
-        """Close the connection, so that the upstream stops. Safe to call twice."""
+    @property
+    def key(self) -> str | None:
+        """Fingerprint of the key that it came with."""
+        return self._lease.fingerprint
+
+    def drop(self, code: str = "client_gone") -> None:
+        """Close the connection, so that the upstream stops; ``code`` says why. Safe to call
+        twice."""
         if not self._closed:
             self._closed = True
             self._connection.finish()
+            self._lease.end(code)
 
     def close(self, code: str | None = None) -> None:
         """Give the connection back and put the attempt on the receipt. Safe to call twice."""
@@ -249,9 +260,11 @@ class Stream:
         if code is None:
             self.release()
         else:
-            self.drop()
+            self.drop(code)
         self._call.attempts.append(
             Attempt(
+                key=self._lease.fingerprint,
+                waited=self._call.waited,
                 model=self.target.model.name,
                 ms=ms_since(self._started),
                 status=200,

@@ -69,6 +69,7 @@ class Recorder:
             stages=stages,
             queued=call.queued,
             capped=call.capped,
+            served_by=call.served_by,
             first_token=call.first_token,
             total=(now - call.started) // 100 / 10_000,
             attempts=tuple(call.attempts),
