@@ -122,8 +122,7 @@ def test_any_body_is_refused_or_sent_as_one_sound_request(
     names = [name for name, _ in json.loads(encoded.body, object_pairs_hook=list)]
     assert len(set(names)) == len(names), "a field is there twice"
     reader: Any = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
-    (credential,) = target.keys.ready(0.0)
-    reader.receive_data(target.request(encoded, credential))
+    reader.receive_data(target.request(encoded, target.keys.ready(0.0)[0]))
     request = reader.next_event()
     assert isinstance(request, h11.Request)
     body = b""

@@ -10,6 +10,7 @@ from tidegate.release.values import (
     Breaker,
     Caps,
     GatewaySettings,
+    Hedge,
     Input,
     Journey,
     Model,
@@ -105,6 +106,44 @@ def sample_release(
         ),
         Route(
             name="embed", kind="embeddings", models=("embedder",), cache_ttl=60, timeouts=timeouts
+        ),
+        Route(
+            name="held", kind="chat", models=("small", "spare"), timeouts=timeouts, hold="answer"
+        ),
+        Route(
+            name="held-alone", kind="chat", models=("small",), timeouts=timeouts, hold="answer"
+        ),
+        Route(
+            name="held-shaped", kind="chat", models=("small",), timeouts=timeouts, hold="answer",
+            output=OutputSchema(file=pinned("s.json", "{}"), json_schema=SCHEMA),
+        ),
+        Route(
+            name="hedged", kind="chat", models=("small", "spare"), timeouts=timeouts,
+            hedge=Hedge(after=0.15, spend=1.0),
+        ),
+        Route(
+            name="hedged-alone", kind="chat", models=("small",), timeouts=timeouts,
+            hedge=Hedge(after=0.15, spend=1.0),
+        ),
+        Route(
+            name="hedged-held", kind="chat", models=("small", "spare"), timeouts=timeouts,
+            hedge=Hedge(after=0.15, spend=1.0), hold="answer",
+        ),
+        Route(
+            name="thrifty", kind="chat", models=("small", "spare"), timeouts=timeouts,
+            hedge=Hedge(after=0.1, spend=0.1),
+        ),
+        Route(
+            name="measured", kind="chat", models=("small", "spare"), hold="answer",
+            timeouts=Timeouts(connect=1, first_token=3, idle=3, total=30, min_rate=20),
+        ),
+        Route(
+            name="measured-open", kind="chat", models=("small",),
+            timeouts=Timeouts(connect=1, first_token=3, idle=3, total=30, min_rate=20),
+        ),
+        Route(
+            name="small-answers", kind="chat", models=("small",), timeouts=timeouts,
+            caps=Caps(answer_bytes=1024),
         ),
     ]  # fmt: skip
     models = {name: msgspec.structs.replace(one, breaker=breaker) for name, one in models.items()}

@@ -90,14 +90,6 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
     raise first
 
 
-def _telling(failure: Failure, targets: Sequence[Target]) -> Failure:
-    """``failure`` in words for the client. A hedge may have failed for another than was asked."""
-    words = failure.words
-    for target in targets:
-        words = target.tell(words)
-    return msgspec.structs.replace(failure, words=words)
-
-
 def _situation(call: Call, target: Target, tries: int) -> Situation:
     now, plan = asyncio.get_running_loop().time(), call.plan
     return Situation(
@@ -110,6 +102,14 @@ def _situation(call: Call, target: Target, tries: int) -> Situation:
         affordable=plan.retries.affordable,
         draw=random.random(),
     )
+
+
+def _telling(failure: Failure, targets: Sequence[Target]) -> Failure:
+    """``failure`` in words for the client. A hedge may have failed for another than was asked."""
+    words = failure.words
+    for target in targets:
+        words = target.tell(words)
+    return msgspec.structs.replace(failure, words=words)
 
 
 def _note(call: Call, target: Target, started: int, failure: Failure) -> None:

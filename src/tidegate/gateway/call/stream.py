@@ -179,13 +179,14 @@ class Stream:
 
     def _feed(self, data: bytes) -> bytes:
         """What the client gets of ``data``. Events before one that breaks the stream still go."""
+        if not data:
+            return self._feed_end()
         self._bytes += len(data)
         if self._bytes > self._most:
             words = f"the stream is larger than {self._most} bytes"
             raise UpstreamFault("upstream_too_large", words)
         try:
-            # At the end a last event may lack its blank line.
-            events = self._splitter.feed(data if data or not self._splitter.rest else b"\n\n")
+            events = self._splitter.feed(data)
         except ValueError as error:
             raise UpstreamFault("upstream_too_large", str(error)) from None
         if len(events) == 1:
@@ -200,6 +201,16 @@ class Stream:
                 self._fault = fault
                 break
         return b"".join(out)
+
+    def _feed_end(self) -> bytes:
+        """The last event may lack its blank line. After the finish one that is cut held no text."""
+        last = self._splitter.end()
+        if self.reader.finish is None or not last:
+            return self._take(last) if last else b""
+        try:
+            return self.reader.feed(last)
+        except UnreadableEvent:
+            return b""
 
     def _take(self, event: bytes) -> bytes:
         try:
