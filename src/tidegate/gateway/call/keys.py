@@ -35,6 +35,8 @@ _HEALTHY = frozenset(
     ("upstream_too_large", "upstream_rate_limited", "upstream_key_rejected", "output_invalid")
 )
 """Codes of tries at a model that is up, beside its refusals of the request itself."""
+_REFUSALS = (400, 413, 422)
+"""Statuses of those, whatever their code is."""
 
 KeyState = Literal["active", "canary", "draining"]
 
@@ -248,9 +250,10 @@ class KeyPool:
             one.limited = 0
         if lease.probe != isinstance(one.breaker, breaker.HalfOpen):
             return  # it passed before the breaker opened: what it says is old
+        refused = failure is not None and failure.upstream_status in _REFUSALS
         if code in _SAYS_NOTHING:
             self._step(one, "abandoned", now)
-        elif code is None or code in _HEALTHY or not code.startswith("upstream_"):
+        elif code is None or refused or code in _HEALTHY or not code.startswith("upstream_"):
             self._step(one, "answered", now)
         else:
             self._step(one, "failed", now)
