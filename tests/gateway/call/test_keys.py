@@ -236,6 +236,20 @@ def test_a_single_key_is_never_set_aside(clock: Clock, key: str | None, failure:
     assert state(pool, key, clock.now).breaker == "closed", "it is up: it answers, with a refusal"
 
 
+def test_beside_a_draining_key_a_single_one_has_no_other(clock: Clock) -> None:
+    pool = pool_of("a", KeySetting("old", "draining"))
+    end(pool.take(0.5), of_status(429, None, None, None, 4.0))
+    assert not pool.another(clock.now), "else it were asked again at once, against retry-after"
+    assert turns(pool, 1) == [fingerprint("a")]
+
+
+def test_a_key_that_may_come_back_at_once_is_not_another_one(clock: Clock) -> None:
+    pool = pool_of("a", "b")
+    end(pool.take(0.5), of_status(429, None, None, None, 0.0))
+    end(pool.take(0.5), REJECTED)
+    assert not pool.another(clock.now)
+
+
 def test_set_keys_keeps_the_health_of_those_that_stay(clock: Clock) -> None:
     pool = pool_of("a", "b", "c")
     end(pool.take(0.5), REJECTED)

@@ -27,6 +27,8 @@ REJECTED_FOR = 60.0
 """Seconds that a rejected key is left out, unless the provider says otherwise."""
 LIMITED_FOR = 1.0
 """Seconds that a limited key rests when the provider does not say; doubled each time in a row."""
+LEAST_REST = 0.1
+"""So that the next try of the same request has another key, even if the provider says 0."""
 MOST_REST = 3600.0
 HEDGE_LOST = "hedge_lost"
 
@@ -164,9 +166,10 @@ class KeyPool:
         ]
 
     def another(self, now: float) -> bool:
-        """Whether there are several keys, and one that a try may use now: after one was set aside
-        that is another one."""
-        return len(self._keys) > 1 and bool(self.ready(now))
+        """Whether several keys serve, and one that a try may use now: after one was set aside that
+        is another one."""
+        serving = sum(one.state != "draining" for one in self._keys)
+        return serving > 1 and bool(self.ready(now))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -230,7 +233,7 @@ class KeyPool:
         if wait is None:
             short = not rejected and failure.again
             wait = LIMITED_FOR * 2.0 ** min(one.limited - 1, 16) if short else REJECTED_FOR
-        one.rests_until = now + min(wait, MOST_REST)
+        one.rests_until = now + min(max(wait, LEAST_REST), MOST_REST)
         one.rest_code = failure.code
         if not again:
             what = "was rejected" if rejected else "is used up"
