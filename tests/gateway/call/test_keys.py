@@ -224,6 +224,20 @@ def test_when_all_keys_are_rejected_nothing_is_sent(clock: Clock) -> None:
     assert not caught.value.failure.again
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("a", "key ca978112 of model small was rejected (status 401): there is no other key"),
+        (None, "model small was rejected (status 401): there is no other key"),
+    ],
+)
+def test_a_single_key_is_not_said_to_rest(
+    clock: Clock, caplog: pytest.LogCaptureFixture, key: str | None, words: str
+) -> None:
+    end(pool_of(key).take(0.5), REJECTED)
+    assert caplog.messages == [words]
+
+
 @pytest.mark.parametrize("failure", [REJECTED, LIMITED, QUOTA])
 @pytest.mark.parametrize("key", ["a", None])
 def test_a_single_key_is_never_set_aside(clock: Clock, key: str | None, failure: Failure) -> None:

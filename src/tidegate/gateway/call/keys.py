@@ -236,11 +236,13 @@ class KeyPool:
         one.rests_until = now + min(max(wait, LEAST_REST), MOST_REST)
         one.rest_code = failure.code
         if not again:
+            who = f"key {one.fingerprint} of model" if one.fingerprint else "model"
             what = "was rejected" if rejected else "is used up"
+            then = "it rests" if len(self._keys) > 1 else "there is no other key"
             log.log(
                 logging.ERROR if rejected else logging.WARNING,
-                "key %s of model %s %s (status %s): it rests",
-                *(one.fingerprint, self._model, what, failure.upstream_status),
+                "%s %s %s (status %s): %s",
+                *(who, self._model, what, failure.upstream_status, then),
             )
 
     def over(self, lease: Lease, code: str | None, failure: Failure | None) -> None:
