@@ -78,7 +78,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Milliseconds that it waited for a place of its route; None where the route has no queue. They
     are part of ``total`` and of no stage."""
     capped: str | None = None
-    """What made the answer's length limit tighter than the release says: ``surge``."""
+    """What made the answer's length limit tighter than the release says: ``surge`` (load) or
+    ``switch`` (an operator)."""
     variant: str | None = None
     """Which variant the flag of the route gave this request; None where it gave none."""
     variant_reason: str | None = None
