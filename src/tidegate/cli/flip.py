@@ -55,8 +55,9 @@ def switch_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @click.option("--reason", help="Why, for the record.")
     @click.option(
-        "--within",
-        default="5s",
+        "--wait",
+        "within",
+        default="10s",
         show_default=True,
         callback=_seconds,
         help="How long to wait for the workers.",

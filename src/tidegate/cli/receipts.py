@@ -218,6 +218,7 @@ def _facts(kept: Kept) -> Table:
         "cost": _cost(r),
         "cache": r.cache,
         **({"capped": r.capped} if r.capped else {}),
+        **({"variant": _variant(r)} if r.variant_reason else {}),
         "first token": "-" if r.first_token is None else format_duration(r.first_token / 1e3),
         "total": format_duration(r.total / 1e3),
         "trace": r.trace or "-",
@@ -229,6 +230,10 @@ def _facts(kept: Kept) -> Table:
     for name, value in facts.items():
         table.add_row(name, tidy(value))
     return table
+
+
+def _variant(r: Receipt) -> str:
+    return f"{r.variant or 'none'} ({r.variant_reason})"
 
 
 def _extra_tokens(kept: Kept) -> tuple[tuple[int, str], ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.admit import Limits
+from tidegate.gateway.admit import Limits, Switchboard, switchboard
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import Plan
@@ -58,7 +58,8 @@ class Door:
         self.keys_required = release.gateway.keys == "required"
         self._recorder = recorder
         self._keys: KeyTable | None = None
-        self.keys_came = asyncio.Event()
+        self.switchboard: Switchboard | None = None
+        self.switches_came = asyncio.Event()
 
     @property
     def routes(self) -> Mapping[str, Plan]:
@@ -71,8 +72,9 @@ class Door:
     def take(self, snapshot: SwitchSnapshot) -> None:
         """In force from the next request on; releases and flags once they are loaded."""
         self._keys = KeyTable(snapshot.keys)
+        self.switchboard = switchboard(snapshot)
         self.releases.take(snapshot)
-        self.keys_came.set()
+        self.switches_came.set()
 
     def standing(self) -> Standing | None:
         """The newest snapshot that is wholly in force."""

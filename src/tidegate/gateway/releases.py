@@ -91,6 +91,8 @@ class Releases:
         self._failed: dict[str, str] = {}
         self._standing: Standing | None = None
         self._work = asyncio.Event()
+        self.settled = asyncio.Event()
+        """A snapshot is in force: before that every request is served by the own release."""
 
     # -- each request -------------------------------------------------------------------------
 
@@ -227,6 +229,7 @@ class Releases:
         for words in wrong:
             log.warning("degraded: %s", words)
         self._standing = Standing(version=wanted.version, error="; ".join(wrong) or None)
+        self.settled.set()
 
     def _split(self, weights: list[Weight]) -> Split:
         """Who stands in for a release that is not here: the stable one, or the gateway's own."""

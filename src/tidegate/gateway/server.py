@@ -32,8 +32,9 @@ from tidegate.switches import place_of, watch
 
 log = logging.getLogger("tidegate.gateway")
 
-KEYS_WITHIN = 3.0
-"""Seconds that a starting worker waits for its keys before it takes requests without."""
+SWITCHES_WITHIN = 3.0
+"""Seconds that a starting worker waits for keys, kills and caps before it takes requests without.
+"""
 
 _KINDS = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
 _JSON = [("content-type", "application/json")]
@@ -57,18 +58,20 @@ class Gateway:
         parts = self._parts
         await parts.store.start()
         kept = parts.runtime.run / "switches.json"
-        place = place_of(Path(parts.runtime.state), f"worker-{os.getpid()}")
+        name = f"worker-{os.getpid()}" if self._alive is None else self._alive.stem
+        place = place_of(Path(parts.runtime.state), name)
         self._spawn(watch(parts.runtime.database_url, self._door, fallback_file=kept, place=place))
         self._spawn(self._door.releases.work())
         self._spawn(self._tend())
-        if self._door.keys_required:
-            try:
-                async with asyncio.timeout(KEYS_WITHIN):
-                    await self._door.keys_came.wait()
-            except TimeoutError:
-                log.warning(
-                    "no keys within %g s: requests are refused until they come", KEYS_WITHIN
-                )
+        try:
+            async with asyncio.timeout(SWITCHES_WITHIN):
+                await self._door.switches_came.wait()
+                await self._door.releases.settled.wait()
+        except TimeoutError:
+            until = "refused" if self._door.keys_required else "served without keys and switches"
+            log.warning(
+                "no switches within %g s: requests are %s until they come", SWITCHES_WITHIN, until
+            )
 
     async def stop(self) -> None:
         for task in tuple(self._tasks):

@@ -71,7 +71,7 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a change: ``complete`` when every live worker runs all of it."""
+    """What became of a change: ``complete`` when every worker that may serve runs all of it."""
 
     version: int
     acknowledged: tuple[Acknowledged, ...]
@@ -80,11 +80,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     missing: tuple[Worker, ...]
     """Live, and did not write in time."""
     lost: tuple[Worker, ...]
-    """Not heard of for LIVE_FOR or longer, and not waited for."""
+    """Not heard of for LIVE_FOR or longer, and not waited for: ended without a word, or serving
+    where PostgreSQL cannot be reached."""
 
     @property
     def complete(self) -> bool:
-        return not self.missing and not self.failed
+        return not (self.missing or self.failed or self.lost)
 
 
 # -- a worker's own part, over the connection of its watcher ---------------------------------------
@@ -193,7 +194,7 @@ def wait_acknowledged(
     """
     deadline = time.monotonic() + within
     while True:
-        outcome = outcome_of(list_workers(connection), change)
+        outcome = outcome_of(_not_dead(list_workers(connection)), change)
         if progress is not None:
             done = len(outcome.acknowledged) + len(outcome.failed)
             progress(done, done + len(outcome.missing))
@@ -202,6 +203,22 @@ def wait_acknowledged(
             return outcome
         for _ in connection.notifies(timeout=min(left, 0.2), stop_after=1):
             pass
+
+
+def _not_dead(workers: tuple[Worker, ...]) -> tuple[Worker, ...]:
+    """Without the silent ones that are known to be no more: their processes here have ended."""
+    here = socket.gethostname()
+    return tuple(one for one in workers if one.live or one.host != here or _runs(one.pid))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def outcome_of(workers: tuple[Worker, ...], change: Change) -> Outcome:
