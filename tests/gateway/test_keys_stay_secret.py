@@ -328,7 +328,7 @@ def test_no_key_is_where_it_need_not_be(app: GatewayProcess, tmp_path: Path) -> 
     assert any(name.endswith("gateway.log") for name in places)
     found = {place: names for place, data in places.items() if (names := leaks(data, secrets))}
     assert found == {}
-    for private in ("secrets/large", "run/runtime.json", "run/keys.json"):
+    for private in ("secrets/large", "run/runtime.json", "run/switches.json"):
         assert (app.state / private).stat().st_mode & 0o077 == 0, private
 
 

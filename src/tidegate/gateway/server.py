@@ -21,6 +21,7 @@ from tidegate.base.errors import RequestError
 from tidegate.base.ids import new_id
 from tidegate.gateway.admit import bearer, find_model
 from tidegate.gateway.boot import Parts
+from tidegate.gateway.call import draining
 from tidegate.gateway.path import serve
 from tidegate.gateway.record import settle
 from tidegate.gateway.values import Call
@@ -102,7 +103,8 @@ class Gateway:
     def gauges(self) -> dict[str, float]:
         """What is under way or held in this worker at this moment."""
         parts = self._parts
-        pools = [target.pool.statistics() for target in self._door.releases.targets()]
+        targets = self._door.releases.targets()
+        pools = [target.pool.statistics() for target in targets]
         spool = parts.spool.statistics()
         queues = self._door.queue.statistics().values()
         now: dict[str, float] = {
@@ -112,6 +114,7 @@ class Gateway:
             "cache_flights": self._door.cache.statistics().flights,
             "queue_places": sum(queue.in_use for queue in queues),
             "queue_waiting": sum(queue.waiting for queue in queues),
+            **draining(target.keys for target in targets),
             "idempotency_held": self._door.idempotency.statistics().held,
             "valkey_pending": parts.store.statistics().pending,
             "spool_waiting": spool.waiting,

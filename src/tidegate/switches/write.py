@@ -12,7 +12,7 @@ import psycopg
 from tidegate.base.errors import UsageError
 from tidegate.switches.changes import Change, Draft, changing, user_name
 from tidegate.switches.snapshot import snapshot
-from tidegate.switches.values import Cap, FlagDocument, Kill, KillKind, Weight
+from tidegate.switches.values import Cap, FlagDocument, Kill, KillKind, SecretKey, Weight
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +116,25 @@ def set_traffic(
                 "INSERT INTO traffic (route, place, release, weight) VALUES (%s, %s, %s, %s)",
                 (route, place, one.release, one.weight),
             )
+    return _made(draft)
+
+
+def set_secret_key(connection: psycopg.Connection, wanted: SecretKey, author: Author) -> Change:
+    """Let one key of a secret serve as ``wanted`` says."""
+    what = f"secret {wanted.secret} key {wanted.fingerprint} {wanted.state}"
+    with _changing(connection, what, author) as draft:
+        found = (
+            one
+            for one in snapshot(connection).secrets
+            if (one.secret, one.fingerprint) == (wanted.secret, wanted.fingerprint)
+        )
+        draft.old, draft.new = next(found, None), wanted
+        connection.execute(
+            "INSERT INTO secret_keys (secret, fingerprint, state, share) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (secret, fingerprint) DO UPDATE SET state = excluded.state,"
+            " share = excluded.share",
+            (wanted.secret, wanted.fingerprint, wanted.state, wanted.share),
+        )
     return _made(draft)
 
 

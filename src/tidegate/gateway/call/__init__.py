@@ -2,6 +2,7 @@
 first content."""
 
 from tidegate.gateway.call.hedge import HedgeBudget
+from tidegate.gateway.call.key_states import draining, not_here, settings_of
 from tidegate.gateway.call.keys import KeySetting
 from tidegate.gateway.call.retries import RetryBudget
 from tidegate.gateway.call.run import ask_stream, ask_whole, join_chunks
@@ -16,6 +17,9 @@ __all__ = [
     "Target",
     "ask_stream",
     "ask_whole",
+    "draining",
     "join_chunks",
     "make_target",
+    "not_here",
+    "settings_of",
 ]

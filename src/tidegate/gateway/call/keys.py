@@ -20,6 +20,7 @@ from tidegate.gateway.call import breaker
 from tidegate.gateway.call.failed import LEFT, AttemptFailed
 from tidegate.gateway.call.rules import Failure
 from tidegate.release.values import Breaker
+from tidegate.secrets import fingerprint
 
 log = logging.getLogger("tidegate.gateway.keys")
 
@@ -52,7 +53,7 @@ class KeySetting(msgspec.Struct, frozen=True):
     share: float = 1.0
 
     def __repr__(self) -> str:
-        return f"<key {fingerprint(self.key)}: {self.state}>"
+        return f"<key {_named(self.key)}: {self.state}>"
 
 
 class KeyStatistics(msgspec.Struct, frozen=True):
@@ -67,9 +68,8 @@ class KeyStatistics(msgspec.Struct, frozen=True):
     breaker: str
 
 
-def fingerprint(key: str | None) -> str | None:
-    """The first 8 hex digits of the key's sha256: enough to tell keys apart, useless to guess."""
-    return None if key is None else hashlib.sha256(key.encode()).hexdigest()[:8]
+def _named(key: str | None) -> str | None:
+    return None if key is None else fingerprint(key)
 
 
 class Credential:
@@ -136,7 +136,7 @@ class KeyPool:
         for setting in settings:
             digest = hashlib.sha256((setting.key or "").encode()).digest()
             one = known.get(digest) or Credential(
-                digest, fingerprint(setting.key), self._head(setting.key), 0.0
+                digest, _named(setting.key), self._head(setting.key), 0.0
             )
             kept.append((one, setting))
         for one, setting in kept:
