@@ -82,9 +82,16 @@ def upstreams(seed: int) -> Iterator[tuple[ModelServer, ModelServer]]:
 @contextlib.contextmanager
 def running(folder: Path, main: ModelServer, spare: ModelServer, workers: int) -> Iterator[Ready]:
     """The app as ``tidegate up`` runs it, with embedded PostgreSQL and Valkey."""
+    spec = SPEC.format(main=main.base_url, spare=spare.base_url, timeouts=_TIMEOUTS)
+    with started(folder, spec, workers) as ready:
+        yield ready
+
+
+@contextlib.contextmanager
+def started(folder: Path, spec: str, workers: int) -> Iterator[Ready]:
+    """``tidegate up`` of the app that ``spec`` describes."""
     app = folder / "app"
     app.mkdir(parents=True)
-    spec = SPEC.format(main=main.base_url, spare=spare.base_url, timeouts=_TIMEOUTS)
     (app / "tidegate.yaml").write_text(spec)
     command = [
         str(Path(sys.executable).with_name("tidegate")),

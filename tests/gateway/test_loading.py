@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 
 from tests.gateway.calls import chat_call, targets_of
@@ -17,7 +18,8 @@ from tests.gateway.releases import sample_release
 from tidegate.base.errors import ReleaseError
 from tidegate.gateway.call import Target
 from tidegate.gateway.plan import compile_plans
-from tidegate.gateway.releases import Flags, Loaded, Releases
+from tidegate.gateway.releases import Flags, Loaded, Releases, user_of
+from tidegate.gateway.wire.openai import ChatHead
 from tidegate.switches import FlagDocument, Standing, SwitchSnapshot, Weight
 
 OWN, OTHER, THIRD, BROKEN = "sha256:own", "sha256:other", "sha256:third", "sha256:broken"
@@ -190,5 +192,28 @@ def test_what_failed_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -
             releases.take(snapshot(1, OWN, BROKEN))
             await error_of(releases, 1)
             await until(lambda: shelf.asked.count(BROKEN) >= 3)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "user"),
+    [
+        (b'{"user": "a"}', "a"),
+        (b'{"user": "a", "safety_identifier": "b"}', "b"),
+        (b'{"user": "a", "tidegate": {"user": "c"}}', "c"),
+        (b'{"user": ""}', None),
+        (b'{"user": 7}', None),
+        (b'{"user": 1e999999}', None),
+        (b"{}", None),
+    ],
+)
+def test_who_asks(body: bytes, user: str | None) -> None:
+    async def main() -> None:
+        call = chat_call(loaded(OWN).plans["plain"])
+        call.fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        head = body.decode().replace("{", '{"model": "plain", ', 1).replace(", }", "}")
+        call.head = msgspec.json.decode(head.encode(), type=ChatHead)
+        assert user_of(call) == user
 
     run(main())

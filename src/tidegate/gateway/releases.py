@@ -286,7 +286,10 @@ def user_of(call: Call) -> str | None:
     for name in ("safety_identifier", "user"):
         raw = call.fields.get(name)
         if raw is not None:
-            value = msgspec.json.decode(raw)
+            try:
+                value = msgspec.json.decode(raw)
+            except msgspec.DecodeError:  # a number that is none
+                continue
             if isinstance(value, str) and value:
                 return value
     return None

@@ -126,7 +126,7 @@ class _Watcher:
 
     async def _step(self, connection: psycopg.AsyncConnection) -> None:
         """Until something is notified or the next poll is due; then take what is new."""
-        loading = self._taker.standing() != self._written and self._register is not None
+        loading = self._register is not None and self._loading()
         told = False
         pause = POLL_WHILE_LOADING if loading else POLL
         async for _ in connection.notifies(timeout=pause, stop_after=1):
@@ -135,6 +135,13 @@ class _Watcher:
             await self._take(connection)
         else:
             await self._acknowledge(connection)
+
+    def _loading(self) -> bool:
+        """Whether the taker has not yet said that it runs what it was given last."""
+        standing = self._taker.standing()
+        if standing is None or standing != self._written:
+            return True
+        return self._last is not None and standing.version != self._last.version
 
     def lost(self, error: Exception) -> None:
         """Say once that PostgreSQL is away; without any snapshot, take the one that was kept."""

@@ -1,0 +1,1 @@
+"""How long a switch takes to every worker: ``python -m bench.switches``."""
