@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import h11
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,7 +119,6 @@ def test_any_body_is_refused_or_sent_as_one_sound_request(
     if call.plan.route.caps.output_tokens is not None:
         for name in ("max_tokens", "max_completion_tokens"):
             assert 0 <= (top.get(name) or 0) <= call.plan.route.caps.output_tokens
-    msgspec.json.decode(encoded.body)
     names = [name for name, _ in json.loads(encoded.body, object_pairs_hook=list)]
     assert len(set(names)) == len(names), "a field is there twice"
     reader: Any = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidegate.switches.keys import make_token
-from tidegate.switches.rules import TOKEN_SHAPE, KeyRecord, KeySnapshot, KeyTable, token_hash
+from tidegate.switches.rules import TOKEN_SHAPE, KeyRecord, KeyTable, token_hash
 
 KEY_ID, TOKEN = make_token()
 
 
 def _table(**changes: object) -> KeyTable:
     fields = {"id": KEY_ID, "name": "web", "hash": token_hash(TOKEN), **changes}
-    return KeyTable(KeySnapshot(version=3, records=(KeyRecord(**fields),)))
+    return KeyTable([KeyRecord(**fields)])
 
 
 def test_the_token_is_its_key() -> None:

@@ -21,7 +21,7 @@ import uvloop
 from tidegate.base.supervision import Supervisor
 from tidegate.stores.migrate import migrate
 from tidegate.stores.postgres import ensure_database, postgres_place, postgres_spec
-from tidegate.switches import KeySnapshot, create_key, revoke_key, watch
+from tidegate.switches import Plain, SwitchSnapshot, create_key, revoke_key, watch
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -35,14 +35,14 @@ class Seen:
     """The snapshots a watcher passed on, awaitable."""
 
     def __init__(self) -> None:
-        self.all: list[KeySnapshot] = []
+        self.all: list[SwitchSnapshot] = []
         self._news = asyncio.Event()
 
-    def __call__(self, snapshot: KeySnapshot) -> None:
+    def __call__(self, snapshot: SwitchSnapshot) -> None:
         self.all.append(snapshot)
         self._news.set()
 
-    async def until(self, holds: Callable[[KeySnapshot], bool], within: float = 10.0) -> None:
+    async def until(self, holds: Callable[[SwitchSnapshot], bool], within: float = 10.0) -> None:
         async with asyncio.timeout(within):
             while not (self.all and holds(self.all[-1])):
                 self._news.clear()
@@ -52,7 +52,7 @@ class Seen:
 @asynccontextmanager
 async def watching(url: str, file: Path) -> AsyncIterator[Seen]:
     seen = Seen()
-    task = asyncio.create_task(watch(url, seen, fallback_file=file))
+    task = asyncio.create_task(watch(url, Plain(seen), fallback_file=file))
     try:
         yield seen
     finally:
@@ -61,7 +61,7 @@ async def watching(url: str, file: Path) -> AsyncIterator[Seen]:
 
 
 def test_a_revocation_is_seen_at_once(run: Run, database_url: str, tmp_path: Path) -> None:
-    file = tmp_path / "keys.json"
+    file = tmp_path / "switches.json"
 
     async def scenario() -> None:
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -71,7 +71,7 @@ def test_a_revocation_is_seen_at_once(run: Run, database_url: str, tmp_path: Pat
                 await asyncio.sleep(0.3)  # into the wait for a notification
                 started = time.monotonic()
                 revoke_key(connection, made.key.id)
-                await seen.until(lambda now: now.records[0].revoked)
+                await seen.until(lambda now: now.keys[0].revoked)
                 assert time.monotonic() - started < 3
 
     run(scenario())
@@ -84,7 +84,7 @@ def test_a_change_without_a_notification_is_polled(
 ) -> None:
     async def scenario() -> None:
         with psycopg.connect(database_url, autocommit=True) as connection:
-            async with watching(database_url, tmp_path / "keys.json") as seen:
+            async with watching(database_url, tmp_path / "switches.json") as seen:
                 await seen.until(lambda now: now.version == 0)
                 connection.execute("UPDATE switches_version SET version = 7")
                 await seen.until(lambda now: now.version == 7, within=3.0)
@@ -99,7 +99,7 @@ def test_postgresql_killed_while_watching_then_back(
     its restart, with one line for each; and a watcher that starts meanwhile has the kept ones."""
 
     async def scenario() -> None:
-        file = app_folder / "keys.json"
+        file = app_folder / "switches.json"
         async with Supervisor() as supervisor:
             server = supervisor.add(postgres_spec(app_folder))
             await server.ready()
@@ -121,7 +121,7 @@ def test_postgresql_killed_while_watching_then_back(
                 assert len(seen.all) == 1
                 with psycopg.connect(url) as connection:
                     revoke_key(connection, made.key.id)
-                await seen.until(lambda now: now.records[0].revoked)
+                await seen.until(lambda now: now.keys[0].revoked)
 
     caplog.set_level(logging.WARNING, "tidegate.switches")
     asyncio.run(scenario())
@@ -130,10 +130,10 @@ def test_postgresql_killed_while_watching_then_back(
     assert sum("degraded" in line for line in ours) == 2  # one for each of the two watchers
 
 
-def test_a_start_without_postgresql_uses_the_kept_keys(
+def test_a_start_without_postgresql_uses_the_kept_switches(
     run: Run, database_url: str, tmp_path: Path
 ) -> None:
-    file, away = tmp_path / "keys.json", f"postgresql://postgres@/x?host={tmp_path}"
+    file, away = tmp_path / "switches.json", f"postgresql://postgres@/x?host={tmp_path}"
 
     async def scenario() -> None:
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -150,11 +150,11 @@ def test_a_start_without_postgresql_uses_the_kept_keys(
     run(scenario())
 
 
-def test_a_start_with_a_postgresql_that_hangs_uses_the_kept_keys_at_once(
+def test_a_start_with_a_postgresql_that_hangs_uses_the_kept_switches_at_once(
     run: Run, database_url: str, tmp_path: Path
 ) -> None:
     """given a server that takes the connection and says nothing; then nobody waits for it."""
-    file = tmp_path / "keys.json"
+    file = tmp_path / "switches.json"
 
     async def scenario() -> None:
         with psycopg.connect(database_url, autocommit=True) as connection:

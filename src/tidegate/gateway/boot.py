@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from tidegate.base.errors import ReleaseError
+from tidegate.base.hashing import canonical_json
 from tidegate.base.runtime import Runtime
 from tidegate.base.variables import bind
 from tidegate.gateway.admit import Limits
@@ -19,13 +20,15 @@ from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import compile_plans, load_redactor
 from tidegate.gateway.queue import Queue
 from tidegate.gateway.record import Recorder
+from tidegate.gateway.releases import Flags, Loaded, Releases
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
-from tidegate.release.values import Model, reachable_models
+from tidegate.release.values import Model, Release, reachable_models
 from tidegate.secrets.resolve import resolve
 from tidegate.stores.counters import Counters
 from tidegate.stores.settings import read_store_settings
 from tidegate.stores.valkey_client import ValkeyClient
+from tidegate.switches import FlagDocument
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -34,35 +37,87 @@ class Parts(msgspec.Struct, frozen=True):
     door: Door
     store: ValkeyClient
     spool: SpoolWriter
-    targets: dict[str, Target]
     runtime: Runtime
 
 
 def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
     """Build everything that a worker serves from. Raises TidegateError with what is missing."""
     runtime = msgspec.json.decode((state / "run" / "runtime.json").read_bytes(), type=Runtime)
-    release = load_release(runtime.registry, runtime.release)
-    targets = {
-        model.name: bind_model(model, runtime, environment) for model in reachable_models(release)
-    }
+    loader = Loader(runtime, environment)
+    own = loader.release(runtime.release)
+    settings = loader.own.gateway
     patience = read_store_settings(environment).valkey_deadline
     store = ValkeyClient(runtime.valkey_url, deadline=patience)
     spool = SpoolWriter(runtime.spool)
     counters = Counters(store)
-    redactor = load_redactor(release.ledger.redact, runtime.app)
-    recorder = Recorder(spool, release.models, os.getpid(), redactor, counters)
-    plans = compile_plans(release, runtime.release, targets)
     door = Door(
-        release,
-        runtime.release,
-        plans,
+        loader.own,
+        Releases(own, loader),
         ExactCache(store),
         Limits(counters),
         Queue(runtime.run / "slots"),
-        Idempotency(store, release.gateway.idempotency),
-        recorder,
+        Idempotency(store, settings.idempotency),
+        Recorder(spool, os.getpid(), counters),
     )
-    return Parts(door, store, spool, targets, runtime)
+    return Parts(door, store, spool, runtime)
+
+
+class Loader:
+    """Releases and flags, loaded for this environment. Releases share what they both need: a model
+    that is the same in two of them has one set of connections, one breaker, one pool of keys."""
+
+    def __init__(self, runtime: Runtime, environment: Mapping[str, str]) -> None:
+        self._runtime = runtime
+        self._environment = environment
+        self.own = load_release(runtime.registry, runtime.release)
+        self._bound: dict[bytes, Target] = {}
+
+    def release(self, digest: str) -> Loaded:
+        own = digest == self._runtime.release
+        release = self.own if own else load_release(self._runtime.registry, digest)
+        if not own:
+            self._require_pools(release)
+        targets = {model.name: self._target(model) for model in reachable_models(release)}
+        plans = compile_plans(release, digest, targets)
+        redact = load_redactor(release.ledger.redact, self._runtime.app)
+        for plan in plans.values():
+            for one in (plan, *plan.variants.values()):
+                one.redact = redact
+        pinned = None
+        if release.flags is not None:
+            pinned = load_flags(release.flags.document, release.flags.hash)
+        return Loaded(digest, plans, targets, pinned)
+
+    def flags(self, document: FlagDocument) -> Flags:
+        return load_flags(document.body, document.hash)
+
+    def let_go(self, targets: Iterable[Target]) -> None:
+        gone = {id(target): target for target in targets}
+        for target in gone.values():
+            target.pool.close()
+        self._bound = {key: one for key, one in self._bound.items() if id(one) not in gone}
+
+    def _target(self, model: Model) -> Target:
+        key = canonical_json(model)
+        if key not in self._bound:
+            self._bound[key] = bind_model(model, self._runtime, self._environment)
+        return self._bound[key]
+
+    def _require_pools(self, release: Release) -> None:
+        """A pool serves the weights of the release that the gateway was started with."""
+        for model in reachable_models(release):
+            if model.provider == "local":
+                ours = self.own.models.get(model.name)
+                if ours is None or (ours.artifacts, ours.pool) != (model.artifacts, model.pool):
+                    raise _no_pool(model, "as this release pins it")
+
+
+def load_flags(document: str, hash_form: str) -> Flags:
+    """A flag document, ready to be asked; the library takes a moment to load, and only here."""
+    from tidegate.switches.flags import Flags, require_form
+
+    require_form(hash_form)
+    return Flags(document)
 
 
 def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -> Target:
@@ -71,11 +126,7 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
     if address is not None:
         return make_target(model, address.base_url, address.api_key, pooled=True)
     if model.provider == "local":
-        raise ReleaseError(
-            "pool_missing",
-            f"no pool serves the local model {model.name!r}",
-            cure="start the app with tidegate up, which starts its pools",
-        )
+        raise _no_pool(model, "here")
     bound = bind(model.base_url or "", environment)
     if bound.unset or bound.broken or not bound.text:
         raise ReleaseError(
@@ -87,3 +138,11 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
     if model.keys is not None:
         keys = resolve(model.keys, Path(runtime.state), environment).reveal()
     return make_target(model, bound.text, keys)
+
+
+def _no_pool(model: Model, how: str) -> ReleaseError:
+    return ReleaseError(
+        "pool_missing",
+        f"no pool serves the local model {model.name!r} {how}",
+        cure="start the app with tidegate up, which starts its pools",
+    )

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.admit import Limits
+from tidegate.gateway.admit import Limits, Switchboard, switchboard
 from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.queue import Queue
 from tidegate.gateway.record import Recorder
+from tidegate.gateway.releases import Releases
 from tidegate.gateway.values import Call, Headers
 from tidegate.release.values import Release
-from tidegate.switches import KeyRecord, KeySnapshot, KeyTable
+from tidegate.switches import KeyRecord, KeyTable, Standing, SwitchSnapshot
 
 _JSON = ("content-type", "application/json")
 _EVENTS = [
@@ -38,37 +39,46 @@ class Door:
     def __init__(
         self,
         release: Release,
-        digest: str,
-        plans: Mapping[str, Plan],
+        releases: Releases,
         cache: ExactCache,
         limits: Limits,
         queue: Queue,
         idempotency: Idempotency,
         recorder: Recorder,
     ) -> None:
-        self.digest = digest
-        self.routes = plans
+        self.digest = releases.own.digest
+        self.releases = releases
+        self.steer = releases.steer
         self.cache = cache
         self.limits = limits
         self.queue = queue
         self.idempotency = idempotency
-        self.journeys = frozenset(release.journeys)
         self.max_connections = release.gateway.max_connections
         self.max_body_bytes = release.gateway.max_body_bytes
         self.keys_required = release.gateway.keys == "required"
         self._recorder = recorder
         self._keys: KeyTable | None = None
-        self.keys_came = asyncio.Event()
-        self._release_header = ("x-tidegate-release", digest)
+        self.switchboard: Switchboard | None = None
+        self.switches_came = asyncio.Event()
+
+    @property
+    def routes(self) -> Mapping[str, Plan]:
+        return self.releases.routes
 
     @property
     def ready(self) -> bool:
         return self._keys is not None or not self.keys_required
 
-    def take_keys(self, snapshot: KeySnapshot) -> None:
-        """A new snapshot is in force from the next request on."""
-        self._keys = KeyTable(snapshot)
-        self.keys_came.set()
+    def take(self, snapshot: SwitchSnapshot) -> None:
+        """In force from the next request on; releases and flags once they are loaded."""
+        self._keys = KeyTable(snapshot.keys)
+        self.switchboard = switchboard(snapshot)
+        self.releases.take(snapshot)
+        self.switches_came.set()
+
+    def standing(self) -> Standing | None:
+        """The newest snapshot that is wholly in force."""
+        return self.releases.standing()
 
     def find_key(self, token: str | None, now: float) -> KeyRecord:
         """The key of ``token``. Raises RequestError 401 with the reason, 503 before keys came."""
@@ -101,11 +111,13 @@ class Door:
         headers = [
             _JSON,
             ("x-request-id", call.id),
-            self._release_header,
+            (call.release or self.releases.own).header,
             ("x-tidegate-cache", call.cache),
         ]
         if call.served_by is not None:
             headers.append(("x-tidegate-served-by", call.served_by))
+        if call.variant is not None:
+            headers.append(("x-tidegate-variant", call.variant))
         if call.model is not None:
             headers.append(("x-tidegate-model", call.model))
         if stored_at is not None:

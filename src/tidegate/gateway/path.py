@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.admit import admit
+from tidegate.gateway.admit import admit, model_killed
 from tidegate.gateway.cache import Flight
 from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_chunks
 from tidegate.gateway.door import Door
@@ -39,10 +39,11 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         await render(call)
         call.leave("render", perf_counter_ns())
 
-        kept = door.cache.at_hand(call, request.header(b"cache-control"))
+        kept = still_served(call, door.cache.at_hand(call, request.header(b"cache-control")))
         door.limits.reserve(call, kept)  # leaves in one write with the cache's command
         if kept is None:
             kept, flight = await door.cache.look(call)
+            kept = still_served(call, kept)
         await door.limits.granted(call, kept)
         call.leave("cache", perf_counter_ns())
         if kept is not None:
@@ -93,12 +94,27 @@ def _by(call: Call, model: str) -> None:
     call.served_by = "model" if model == first else "fallback"
 
 
+def still_served(call: Call, kept: Answer | None) -> Answer | None:
+    """A kept answer, unless the model that gave it is killed."""
+    if kept is None or call.switched is None or kept.model not in call.switched.models:
+        return kept
+    call.cache = "bypass"
+    return None
+
+
 def allowed(call: Call) -> list[Target]:
-    """The targets of the route, but those whose own limit has nothing left."""
+    """The targets of the route, but those that are killed, and those whose own limit has nothing
+    left. Raises RequestError when none is left."""
     targets: list[Target] = call.plan.targets
-    if call.loan is None or not call.loan.barred:
+    barred = frozenset() if call.loan is None else call.loan.barred
+    if call.switched is not None:
+        barred |= call.switched.models
+    if not barred:
         return targets
-    return [target for target in targets if target.model.name not in call.loan.barred]
+    left = [target for target in targets if target.model.name not in barred]
+    if not left:
+        raise model_killed(call.plan.route.name, call.plan.route.models)
+    return left
 
 
 async def _return(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -27,6 +27,12 @@ class Plan:
     ) -> None:
         self.route = route
         self.release = digest
+        self.models = release.models
+        self.journeys: Collection[str] = release.journeys
+        self.variants: dict[str, Plan] = {}
+        """What is served where the route's flag says so."""
+        self.redact: Callable[[str], str] | None = None
+        """Sees the content of this route's requests before the disk does."""
         self.targets = [targets[name] for name in route.models]
         self.template: Template | None = None
         self.guard: OutputGuard | None = None
@@ -65,6 +71,8 @@ class Plan:
                 hedge=None,
                 stale=None,
                 template=None,
+                flag=None,
+                variants={},
                 caps=msgspec.structs.replace(route.caps, surge=None),
             ),
             prompt,
@@ -94,7 +102,12 @@ def compile_plans(release: Release, digest: str, targets: Mapping[str, Target]) 
             route = Route(name=model.name, kind=model.kind, models=(model.name,), caps=Caps())
             plans[model.name] = Plan(release, digest, route, targets)
     for route in release.routes.values():
-        plans[route.name] = Plan(release, digest, route, targets)
+        plan = plans[route.name] = Plan(release, digest, route, targets)
+        for name, variant in route.variants.items():
+            other = msgspec.structs.replace(
+                route, models=variant.models, prompt=variant.prompt, variants={}
+            )
+            plan.variants[name] = Plan(release, digest, other, targets)
     return plans
 
 

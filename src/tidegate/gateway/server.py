@@ -28,12 +28,13 @@ from tidegate.gateway.wire.http_server import ClientGone, Request, Response, Ser
 from tidegate.gateway.wire.openai import error_body, error_event
 from tidegate.ledger.gauges import WorkerGauges, gauges_path, write_gauges
 from tidegate.ledger.receipts import Outcome
-from tidegate.switches import watch
+from tidegate.switches import place_of, watch
 
 log = logging.getLogger("tidegate.gateway")
 
-KEYS_WITHIN = 3.0
-"""Seconds that a starting worker waits for its keys before it takes requests without."""
+SWITCHES_WITHIN = 3.0
+"""Seconds that a starting worker waits for keys, kills and caps before it takes requests without.
+"""
 
 _KINDS = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
 _JSON = [("content-type", "application/json")]
@@ -47,7 +48,6 @@ class Gateway:
         self._alive = alive
         self._door = parts.door
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._models = {name: _model(name) for name in parts.door.routes}
         self.server: Server | None = None
         """Whose connections the gauges count; set by who opens the door."""
 
@@ -57,26 +57,28 @@ class Gateway:
         """Everything but the door: after this a request can be answered."""
         parts = self._parts
         await parts.store.start()
-        keys_file = parts.runtime.run / "keys.json"
-        self._spawn(
-            watch(parts.runtime.database_url, self._door.take_keys, fallback_file=keys_file)
-        )
+        kept = parts.runtime.run / "switches.json"
+        name = f"worker-{os.getpid()}" if self._alive is None else self._alive.stem
+        place = place_of(Path(parts.runtime.state), name)
+        self._spawn(watch(parts.runtime.database_url, self._door, fallback_file=kept, place=place))
+        self._spawn(self._door.releases.work())
         self._spawn(self._tend())
-        if self._door.keys_required:
-            try:
-                async with asyncio.timeout(KEYS_WITHIN):
-                    await self._door.keys_came.wait()
-            except TimeoutError:
-                log.warning(
-                    "no keys within %g s: requests are refused until they come", KEYS_WITHIN
-                )
+        try:
+            async with asyncio.timeout(SWITCHES_WITHIN):
+                await self._door.switches_came.wait()
+                await self._door.releases.settled.wait()
+        except TimeoutError:
+            until = "refused" if self._door.keys_required else "served without keys and switches"
+            log.warning(
+                "no switches within %g s: requests are %s until they come", SWITCHES_WITHIN, until
+            )
 
     async def stop(self) -> None:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._parts.store.stop()
-        for target in self._parts.targets.values():
+        for target in self._door.releases.targets():
             target.pool.close()
         self._door.queue.close()
         self._parts.spool.close()
@@ -100,7 +102,7 @@ class Gateway:
     def gauges(self) -> dict[str, float]:
         """What is under way or held in this worker at this moment."""
         parts = self._parts
-        pools = [target.pool.statistics() for target in parts.targets.values()]
+        pools = [target.pool.statistics() for target in self._door.releases.targets()]
         spool = parts.spool.statistics()
         queues = self._door.queue.statistics().values()
         now: dict[str, float] = {
@@ -160,6 +162,8 @@ class Gateway:
             # The edge of a request: nothing a client sends may end a worker or show its insides.
             log.exception("request %s failed inside the gateway", call.id)
             self._refuse(call, _internal(call.id), out)
+        finally:
+            self._door.releases.leave(call)
 
     def _refuse(self, call: Call, error: RequestError, out: Response) -> None:
         call.status, call.code = error.status, error.code
@@ -221,17 +225,19 @@ class Gateway:
 
     def _describe(self, rest: str) -> bytes:
         """The list of what can be named as ``model``, or the one that ``rest`` names."""
+        models = {name: _model(name) for name in self._door.routes}
         if rest in ("", "/"):
-            return msgspec.json.encode({"object": "list", "data": list(self._models.values())})
-        return msgspec.json.encode(find_model(self._models, rest.removeprefix("/")))
+            return msgspec.json.encode({"object": "list", "data": list(models.values())})
+        return msgspec.json.encode(find_model(models, rest.removeprefix("/")))
 
     def _state(self) -> bytes:
         parts = self._parts
-        pools = [target.pool.statistics() for target in parts.targets.values()]
+        pools = [target.pool.statistics() for target in self._door.releases.targets()]
         return msgspec.json.encode(
             {
                 "ready": self._door.ready,
                 "release": self._door.digest,
+                "releases": self._door.releases.running(),
                 "worker": os.getpid(),
                 "cache": "up" if parts.store.up else "down",
                 "upstream": {

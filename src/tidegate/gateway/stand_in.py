@@ -25,7 +25,8 @@ async def stand_in(cache: ExactCache, call: Call, error: RequestError) -> Answer
     if not may_stand_in(error) or (route.stale is None and route.template is None):
         return None
     kept = await cache.recall(call)
-    if kept is not None:
+    killed = call.switched.models if call.switched is not None else ()
+    if kept is not None and kept.model not in killed:
         call.served_by = "stale"
         return kept
     if route.template is None or route.kind != "chat":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -31,6 +31,21 @@ class Answer(msgspec.Struct, frozen=True):
     tool_calls: bool = False
     stored_at: float | None = None
     """Seconds since the epoch when this answer was put into the cache; None for a fresh one."""
+
+
+class Switched(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators have capped and killed by hand, for one route."""
+
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    surge: Literal["on", "off"] | None = None
+    """Holds or lifts the route's cap under load, whatever the load is."""
+    killed_over: int | None = None
+    """Longer prompts, in tokens, are refused."""
+    models: frozenset[str] = frozenset()
+    """May not be asked, and what they answered before is not served."""
+    tools: frozenset[str] = frozenset()
+    """Are not offered to a model."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,17 +136,21 @@ class Call:
         "priority",
         "queued",
         "recorded",
+        "release",
         "replayed",
         "served_by",
         "stages",
         "started",
         "status",
         "stream",
+        "switched",
         "tenant",
         "tick",
         "trace",
         "upstream",
         "usage",
+        "variant",
+        "variant_reason",
         "waited",
         "wants_usage",
     )
@@ -167,6 +186,13 @@ class Call:
         self.tenant: str | None = None
         self.key_id: str | None = None
         self.journey: str | None = None
+        self.release: Any = None
+        """The release that serves it; not unloaded before the request is over."""
+        self.variant: str | None = None
+        self.variant_reason: str | None = None
+        """What the route's flag says of it."""
+        self.switched: Switched | None = None
+        """What operators switched by hand; None while nothing is killed or capped."""
         self.trace: str | None = None
         self.parent: str | None = None
         self.loan: Loan | None = None

@@ -22,7 +22,7 @@ _COLUMNS = (
     "route, journey, tenant, key, model, stream, code, finish, prompt_tokens, completion_tokens, "
     "cached_tokens, reasoning_tokens, estimated, replayed, cost, cache, stages, first_token, "
     "total, attempts, trace, parent, worker, request_sha, response_sha, "
-    "queued, capped, served_by"
+    "queued, capped, served_by, variant, variant_reason"
 )
 
 
@@ -184,4 +184,6 @@ def _receipt(row: tuple[Any, ...]) -> Receipt:
         queued=row[31],
         capped=row[32],
         served_by=row[33],
+        variant=row[34],
+        variant_reason=row[35],
     )

@@ -116,7 +116,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     served_by: ServedBy | None = None
     """Where the answer came from; None when there was none."""
     capped: str | None = None
-    """What made the answer's length limit tighter than the release says: ``surge``."""
+    """What made the answer's length limit tighter than the release says: ``surge`` (load) or
+    ``switch`` (an operator)."""
+    variant: str | None = None
+    """Which variant the flag of the route gave this request; None where it gave none."""
+    variant_reason: str | None = None
+    """Why, in OpenFeature's words: STATIC, DEFAULT, TARGETING_MATCH, DISABLED, ERROR."""
     first_token: float | None = None
     """Milliseconds from arrival to the first content sent to a streaming client."""
     total: float = 0.0

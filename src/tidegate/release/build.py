@@ -12,6 +12,7 @@ import msgspec
 from pydantic import BaseModel
 
 from tidegate import spec as authored
+from tidegate.base import flag_rules
 from tidegate.base.errors import ReleaseError
 from tidegate.base.money import Price
 from tidegate.release.encoding import decode_release, encode_release
@@ -21,6 +22,7 @@ from tidegate.release.values import (
     Breaker,
     Caps,
     FixedAnswer,
+    Flags,
     GatewaySettings,
     Hedge,
     Input,
@@ -39,6 +41,7 @@ from tidegate.release.values import (
     Surge,
     Timeouts,
     Tool,
+    Variant,
 )
 from tidegate.spec import types
 
@@ -57,6 +60,7 @@ def build_release(spec: authored.Spec, files: Files) -> Release:
         tools={name: _tool(name, t, pins) for name, t in sorted(spec.tools.items())},
         routes={name: _route(name, r, models, pins) for name, r in sorted(spec.routes.items())},
         limits={name: _limit(name, one) for name, one in sorted(spec.limits.items())},
+        flags=_flags(spec.flags, pins),
         journeys={name: _journey(name, j) for name, j in sorted(spec.journeys.items())},
         datasets={name: _dataset(d, pins) for name, d in sorted(spec.datasets.items())},
         evals={name: _eval(e, spec) for name, e in sorted(spec.evals.items())},
@@ -190,8 +194,32 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
         template=template,
         queue=_queue(route.queue),
         output=output,
+        flag=route.flag,
+        variants={key: _variant(v, route) for key, v in sorted(route.variants.items())},
         store_content=route.store.content,
     )
+
+
+def _variant(variant: types.Variant, route: types.Route) -> Variant:
+    answering = variant.answering() or route.answering()
+    return Variant(
+        models=tuple(dict.fromkeys((answering, *route.fallback_models()))),
+        prompt=variant.prompt or route.prompt,
+    )
+
+
+def _flags(path: str | None, pins: Pins) -> Flags | None:
+    if path is None:
+        return None
+    file, text = pins.text(path)
+    document, problems = flag_rules.read(text)
+    if document is None or problems:
+        raise ReleaseError(
+            "flags_invalid",
+            f"{file.path} is no flagd document that can be in force: {'; '.join(problems[:5])}",
+            cure="mend the file; tidegate check names each problem",
+        )
+    return Flags(file=file, document=text, hash=flag_rules.HASH_FORM)
 
 
 def _limit(name: str, limit: types.Limit) -> Limit:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidegate.release.values import Pinned, Prompt, Release
+from tidegate.release.values import Flags, Pinned, Prompt, Release
 from tidegate.spec.scalars import duration_text
 
 _SECTIONS = {
@@ -61,6 +61,7 @@ def changes(a: Release, b: Release) -> tuple[Change, ...]:
         found += _named(word, getattr(a, section), getattr(b, section))
     for section in _SINGLE:
         found += _fields(_WORDS.get(section, section), getattr(a, section), getattr(b, section))
+    found += _named("flags", *({"": one.flags} if one.flags else {} for one in (a, b)))
     told = _files_in_words(a) | _files_in_words(b)
     files_a = {path: pin for path, pin in a.files.items() if path not in told}
     files_b = {path: pin for path, pin in b.files.items() if path not in told}
@@ -78,6 +79,7 @@ def _files_in_words(release: Release) -> set[str]:
         *(tool.file.path for tool in release.tools.values()),
         *(pin.path for pin in release.datasets.values()),
         *schemas,
+        *((release.flags.file.path,) if release.flags else ()),
     }
 
 
@@ -99,6 +101,10 @@ def _fields(what: str, a: Any, b: Any) -> Iterator[Change]:
         told = True
         yield Change(kind="changed", what=what, how=text_change(a.text, b.text))
         a, b = (msgspec.structs.replace(p, text="") for p in (a, b))
+    if isinstance(a, Flags) and isinstance(b, Flags) and a.document != b.document:
+        told = True
+        yield Change(kind="changed", what=what, how=text_change(a.document, b.document))
+        a, b = (msgspec.structs.replace(one, document="") for one in (a, b))
     if isinstance(a, Pinned) and isinstance(b, Pinned):
         yield from _pinned(what, a, b)
         return

@@ -180,6 +180,22 @@ class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: dict[str, Any]
 
 
+class Variant(msgspec.Struct, frozen=True, kw_only=True):
+    """A route for whom its flag puts into this variant: complete, as the route is."""
+
+    models: tuple[str, ...]
+    prompt: str | None = None
+
+
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """The flagd document that is in force while no other was set."""
+
+    file: Pinned
+    document: str
+    hash: str
+    """How its ``fractional`` rules hash a user; another form would move users."""
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """What an app asks for by name, as it would ask for a model."""
 
@@ -204,6 +220,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueSettings | None = None
     """None means no bound."""
     output: OutputSchema | None = None
+    flag: str | None = None
+    """Chooses the variant of each request."""
+    variants: dict[str, Variant] = {}
     store_content: bool = True
     """Whether prompts and responses are kept beside the receipts."""
 
@@ -269,6 +288,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     tools: dict[str, Tool] = {}
     routes: dict[str, Route] = {}
     limits: dict[str, Limit] = {}
+    flags: Flags | None = None
     journeys: dict[str, Journey] = {}
     datasets: dict[str, Pinned] = {}
     evals: dict[str, dict[str, Any]] = {}
@@ -285,5 +305,7 @@ def reachable_models(release: Release) -> tuple[Model, ...]:
     """The models that a request can reach: those of the routes, or all where ``direct_models``."""
     if release.gateway.direct_models:
         return tuple(release.models.values())
-    reached = {name for route in release.routes.values() for name in route.models}
+    reached: set[str] = set()
+    for route in release.routes.values():
+        reached.update(route.models, *(variant.models for variant in route.variants.values()))
     return tuple(model for name, model in release.models.items() if name in reached)

@@ -14,6 +14,7 @@ import jinja2
 import jsonschema_rs
 from jinja2 import meta, nodes
 
+from tidegate.base import flag_rules
 from tidegate.base.templates import ENVIRONMENT
 from tidegate.spec.files import Files, Use, uses
 from tidegate.spec.mistakes import Finding, nearest, one_of
@@ -33,7 +34,10 @@ def findings(spec: Spec, files: Files) -> Iterator[Finding]:
             yield from _prompt(use, data, spec)
         elif use.kind != "data" and (use.path, use.kind) not in seen:
             seen.add((use.path, use.kind))
-            yield from _template(use, data) if use.kind == "template" else _schema(use, data)
+            if use.kind == "flags":
+                yield from _flags(use, data, spec)
+            else:
+                yield from _template(use, data) if use.kind == "template" else _schema(use, data)
 
 
 class _Tracker(meta.TrackingCodeGenerator):
@@ -182,6 +186,40 @@ def _schema(use: Use, data: bytes) -> Iterator[Finding]:
         return
     if wrong := _not_a_schema(value, tool=use.place[0] == "tools"):
         yield Finding(path=use.place, file=use.path, message=wrong, expected="a JSON Schema")
+
+
+def _flags(use: Use, data: bytes, spec: Spec) -> Iterator[Finding]:
+    """A sound flagd document, that has the flags and variants which routes name."""
+    text = _text(use, data)
+    if isinstance(text, Finding):
+        yield text
+        return
+    document, problems = flag_rules.read(text)
+    for problem in problems:
+        yield Finding(path=use.place, file=use.path, message=problem)
+    if document is None or problems:
+        return
+    flags = document["flags"]
+    for name, route in spec.routes.items():
+        if route.flag is None:
+            continue
+        if route.flag not in flags:
+            yield Finding(
+                path=("routes", name, "flag"),
+                message=f"there is no flag {route.flag} in {use.path}",
+                expected=one_of(flags),
+                nearest=nearest(route.flag, flags),
+            )
+            continue
+        known = flags[route.flag]["variants"]
+        for variant in route.variants.keys() - known.keys():
+            yield Finding(
+                path=("routes", name, "variants", variant),
+                message=f"flag {route.flag} in {use.path} has no variant {variant}",
+                expected=one_of(known),
+                nearest=nearest(variant, known),
+                at_key=True,
+            )
 
 
 def _no_network(address: str) -> Any:

@@ -18,7 +18,7 @@ class Use:
     place: SpecPath
     path: str
     kind: str
-    """``prompt``, ``template``, ``schema`` (read), ``data`` (must only exist)."""
+    """``prompt``, ``template``, ``schema``, ``flags`` (read), ``data`` (must only exist)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ def uses(spec: Spec) -> Iterator[Use]:
         for at, step in enumerate(route.fallback):
             if isinstance(step, Template):
                 yield Use(("routes", name, "fallback", at, "template"), step.template, "template")
+    if spec.flags:
+        yield Use(("flags",), spec.flags, "flags")
     for name, model in spec.models.items():
         if model.artifact and model.artifact.file:
             yield Use(("models", name, "artifact", "file"), model.artifact.file, "data")

@@ -246,6 +246,24 @@ def _models(value: object) -> object:
     return _name(value, "a model's name, or a mapping with small and large")
 
 
+class Variant(Part):
+    """What is other than the route says, for whom the flag puts into this variant."""
+
+    models: (
+        Annotated[
+            Name | ModelChoice, BeforeValidator(_models, json_schema_input_type=Name | ModelChoice)
+        ]
+        | None
+    ) = Field(None, examples=["large"])
+    """The model that answers; the fallbacks are those of the route."""
+    prompt: Name | None = None
+    """The prompt that comes first."""
+
+    def answering(self) -> str | None:
+        """Name of the model that answers; None: that of the route."""
+        return self.models.large if isinstance(self.models, ModelChoice) else self.models
+
+
 class Route(Part):
     """What an app asks for by name, as it would ask for a model: `model="recommend"`."""
 
@@ -285,6 +303,12 @@ class Route(Part):
     event."""
     guard: Items[Name] = ()
     """Checks on every answer, beside `output`."""
+    flag: Name | None = Field(None, examples=["recommend-model"])
+    """The flag that chooses the variant of a request, out of `flags` or what `tidegate flag set`
+    put in force."""
+    variants: dict[Name, Variant] = Field({}, examples=["{terse: {prompt: terse}}"])
+    """Name of a variant of the flag to what it changes. A variant that is not here changes
+    nothing."""
     store: Store = Store()
     """What is kept of this route's requests beside the receipt."""
 

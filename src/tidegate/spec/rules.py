@@ -47,6 +47,13 @@ def _route_models(at: Path, route: Route) -> Iterator[tuple[Path, str]]:
     for index, step in enumerate(route.fallback):
         if isinstance(step, str):
             yield (*at, "fallback", index), step
+    for name, variant in route.variants.items():
+        place: Path = (*at, "variants", name, "models")
+        if isinstance(variant.models, ModelChoice):
+            yield (*place, "small"), variant.models.small
+            yield (*place, "large"), variant.models.large
+        elif variant.models is not None:
+            yield place, variant.models
 
 
 def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
@@ -60,10 +67,24 @@ def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
         for index, tool in enumerate(route.tools):
             if tool not in names["tools"]:
                 yield _unknown((*at, "tools", index), "tool", tool, names["tools"])
+        yield from _variants(at, route, names)
         yield from _kinds(spec, at, route)
         yield from _times(at, route)
         yield from _queue(at, route)
         yield from _fallback_order(at, route)
+
+
+def _variants(at: Path, route: Route, names: Names) -> Iterator[Finding]:
+    if route.variants and route.flag is None:
+        message = "no flag chooses between the variants"
+        yield Finding(path=(*at, "variants"), message=message, expected="key flag", at_key=True)
+    for name, variant in route.variants.items():
+        place: Path = (*at, "variants", name)
+        if variant.models is None and variant.prompt is None:
+            message = f"variant {name} changes nothing"
+            yield Finding(path=place, message=message, expected="models or prompt")
+        if variant.prompt and variant.prompt not in names["prompts"]:
+            yield _unknown((*place, "prompt"), "prompt", variant.prompt, names["prompts"])
 
 
 def _kinds(spec: Spec, at: Path, route: Route) -> Iterator[Finding]:
@@ -83,6 +104,13 @@ def _kinds(spec: Spec, at: Path, route: Route) -> Iterator[Finding]:
             if getattr(route, key):
                 message = f"{key} is not used by an embeddings route"
                 yield Finding(path=(*at, key), message=message, expected="no such key", at_key=True)
+        for variant in (name for name, one in route.variants.items() if one.prompt):
+            yield Finding(
+                path=(*at, "variants", variant, "prompt"),
+                message="prompt is not used by an embeddings route",
+                expected="no such key",
+                at_key=True,
+            )
 
 
 def _times(at: Path, route: Route) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from tidegate.spec.route_types import (
     Template,
     Timeouts,
     Tool,
+    Variant,
 )
 from tidegate.spec.scalars import AppPath, Duration, Items, Name, Part, Size, text
 
@@ -59,6 +60,7 @@ __all__ = [
     "Timeouts",
     "Tool",
     "Train",
+    "Variant",
 ]
 
 
@@ -130,6 +132,9 @@ class Spec(Part):
     """What the app asks for by name."""
     limits: dict[Name, Limit] = {}
     """Most that may be used in a time: requests, tokens, dollars."""
+    flags: AppPath | None = Field(None, examples=["flags.json"])
+    """JSON file: a flagd document whose flags choose variants of routes. It is in force until
+    `tidegate flag set` puts another in force, which needs no release."""
     journeys: dict[Name, Journey] = {}
     """What users do, and what is promised for it."""
     datasets: dict[Name, Dataset] = {}

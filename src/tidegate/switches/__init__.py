@@ -1,33 +1,52 @@
-"""What may flip without a release; so far the states of gateway keys.
+"""What may flip without a release: keys, kill switches, caps, traffic weights, flags.
 
-Holds:    keys (made, listed, revoked), their snapshot, the watcher that brings it to a gateway.
-Not here: what a key may do on a request (gateway admit), how tables come to be (stores).
-Reads:    PostgreSQL.   Writes: PostgreSQL (keys), .tidegate/run (the last snapshot).
-Words:    key, token, tenant, snapshot, switch version
+Holds:    the switches at one version, who changed what, which worker runs which version, flags.
+Not here: what a switch does to a request (gateway), how tables come to be (stores).
+Reads:    PostgreSQL.   Writes: PostgreSQL (switches, changes), .tidegate/run (the last snapshot).
+Words:    key, tenant, kill, cap, traffic weight, flag, variant, snapshot, switch version, worker
 """
 
-from tidegate.switches.keys import Key, NewKey, create_key, list_keys, revoke_key, snapshot
-from tidegate.switches.rules import (
-    PRIORITIES,
-    KeyRecord,
-    KeyRefusal,
-    KeySnapshot,
-    KeyTable,
-    Priority,
+from tidegate.switches.changes import Change, list_changes
+from tidegate.switches.keys import Key, NewKey, create_key, list_keys, revoke_key
+from tidegate.switches.rules import PRIORITIES, KeyRecord, KeyRefusal, KeyTable, Priority
+from tidegate.switches.run import Plain, Taker, watch
+from tidegate.switches.snapshot import snapshot
+from tidegate.switches.values import (
+    EVERY,
+    Cap,
+    FlagDocument,
+    Kill,
+    Standing,
+    SwitchSnapshot,
+    Weight,
 )
-from tidegate.switches.run import watch
+from tidegate.switches.workers import Place, Worker, list_workers, place_of
 
 __all__ = [
+    "EVERY",
     "PRIORITIES",
+    "Cap",
+    "Change",
+    "FlagDocument",
     "Key",
     "KeyRecord",
     "KeyRefusal",
-    "KeySnapshot",
     "KeyTable",
+    "Kill",
     "NewKey",
+    "Place",
+    "Plain",
     "Priority",
+    "Standing",
+    "SwitchSnapshot",
+    "Taker",
+    "Weight",
+    "Worker",
     "create_key",
+    "list_changes",
     "list_keys",
+    "list_workers",
+    "place_of",
     "revoke_key",
     "snapshot",
     "watch",

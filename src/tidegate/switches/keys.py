@@ -1,4 +1,4 @@
-"""Gateway keys in PostgreSQL: made once and shown once, listed, revoked, read as one snapshot."""
+"""Gateway keys in PostgreSQL: made once and shown once, listed, revoked."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ import msgspec
 import psycopg
 
 from tidegate.base.errors import StoreError
-from tidegate.switches.rules import KeyRecord, KeySnapshot, Priority, token_hash
-
-CHANNEL = "tidegate_switches"
-"""NOTIFY channel of every switch; the payload is the new version."""
+from tidegate.switches.changes import changing
+from tidegate.switches.rules import Priority, token_hash
 
 KeyStatus = Literal["active", "revoked", "expired"]
-SNAPSHOT_QUERY = """
-SELECT v.version, k.id, k.name, k.tenant, k.hash, extract(epoch FROM k.expires_at)::float8,
-       k.revoked_at IS NOT NULL, k.priority
-FROM switches_version v LEFT JOIN keys k ON true ORDER BY k.created_at, k.id
-"""
-VERSION_QUERY = "SELECT version FROM switches_version"
-SnapshotRow = tuple[int, str | None, str, str | None, bytes, float | None, bool, Priority]
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,12 +58,12 @@ def create_key(
 ) -> NewKey:
     """Make a key. Every gateway knows it within a second."""
     key_id, token = make_token()
-    with connection.transaction():
-        version = _raise_version(connection)
+    with changing(connection, f"key {key_id} ({name})") as change:
+        change.new = {"tenant": tenant, "expires_at": expires_at, "priority": priority}
         connection.execute(
             "INSERT INTO keys (id, name, tenant, hash, expires_at, version, priority)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            (key_id, name, tenant, token_hash(token), expires_at, version, priority),
+            (key_id, name, tenant, token_hash(token), expires_at, change.version, priority),
         )
     return NewKey(key=_one(connection, key_id), token=token)
 
@@ -93,53 +84,14 @@ def revoke_key(connection: psycopg.Connection, which: str) -> Key:
     """
     key = _chosen(list_keys(connection), which)
     if key.revoked_at is None:
-        with connection.transaction():
-            version = _raise_version(connection)
+        with changing(connection, f"key {key.id} ({key.name})") as change:
+            change.old, change.new = {"status": key.status}, {"status": "revoked"}
             connection.execute(
                 "UPDATE keys SET revoked_at = now(), version = %s"
                 " WHERE id = %s AND revoked_at IS NULL",
-                (version, key.id),
+                (change.version, key.id),
             )
     return _one(connection, key.id)
-
-
-def snapshot(connection: psycopg.Connection) -> KeySnapshot:
-    """Every key at one version, read in one statement."""
-    return snapshot_of(connection.execute(SNAPSHOT_QUERY).fetchall())
-
-
-def snapshot_of(rows: list[SnapshotRow]) -> KeySnapshot:
-    """The value of the rows of ``SNAPSHOT_QUERY``."""
-    records = tuple(
-        KeyRecord(
-            id=key_id,
-            name=name,
-            tenant=tenant,
-            hash=bytes(digest),
-            expires_at=end,
-            revoked=revoked,
-            priority=priority,
-        )
-        for _, key_id, name, tenant, digest, end, revoked, priority in rows
-        if key_id is not None
-    )
-    return KeySnapshot(version=rows[0][0] if rows else 0, records=records)
-
-
-def _raise_version(connection: psycopg.Connection) -> int:
-    """Take the next switch version and tell the watchers when this transaction commits."""
-    row = connection.execute(
-        "UPDATE switches_version SET version = version + 1 RETURNING version"
-    ).fetchone()
-    if row is None:
-        raise StoreError(
-            "switches_version_missing",
-            "the table switches_version has lost its row",
-            cure="restore the database from a backup",
-        )
-    version = int(row[0])
-    connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(version)))
-    return version
 
 
 def _one(connection: psycopg.Connection, key_id: str) -> Key:

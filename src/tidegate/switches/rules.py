@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -42,19 +43,11 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority = "normal"
 
 
-class KeySnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Every key at one switch version."""
-
-    version: int
-    records: tuple[KeyRecord, ...] = ()
-
-
 class KeyTable:
-    """A snapshot, indexed for the request path: one look-up, one sha256, one comparison."""
+    """Keys, indexed for the request path: one look-up, one sha256, one comparison."""
 
-    def __init__(self, snapshot: KeySnapshot) -> None:
-        self.version = snapshot.version
-        self._records = {record.id: record for record in snapshot.records}
+    def __init__(self, records: Iterable[KeyRecord]) -> None:
+        self._records = {record.id: record for record in records}
 
     def __len__(self) -> int:
         return len(self._records)

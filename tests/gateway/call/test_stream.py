@@ -52,7 +52,7 @@ def relayed(
     async def main() -> tuple[list[bytes], UpstreamFault | None, Answer]:
         connection: Any = Pieces(pieces, fault)
         reader = OpenAIProvider().events("m", wants_usage)
-        stream = Stream(chat_call(PLAN), SMALL, connection, reader, 0)
+        stream = Stream(chat_call(PLAN), SMALL, connection, reader, 0, SMALL.keys.take(0.0))
         out: list[bytes] = []
         broken = None
         try:
@@ -242,7 +242,7 @@ def test_an_answer_may_have_so_many_bytes() -> None:
     async def main() -> str | None:
         connection: Any = Pieces([text("word" * 20)] * 20)
         reader = OpenAIProvider().events("m", True)
-        stream = Stream(chat_call(plan), SMALL, connection, reader, 0)
+        stream = Stream(chat_call(plan), SMALL, connection, reader, 0, SMALL.keys.take(0.0))
         try:
             await stream.commit(1.0)
             while await stream.next():
@@ -262,7 +262,7 @@ def test_what_a_broken_answer_is_billed_is_what_the_provider_said_or_an_estimate
         reader = OpenAIProvider().events("m", True)
         call = chat_call(PLAN)
         call.upstream = {"messages": b"x" * 40}
-        stream = Stream(call, SMALL, connection, reader, 0)
+        stream = Stream(call, SMALL, connection, reader, 0, SMALL.keys.take(0.0))
         await stream.commit(1.0)
         with pytest.raises(UpstreamFault):
             await stream.rest(1 << 20)

@@ -10,6 +10,7 @@ import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit.headers import bearer, read_context
+from tidegate.gateway.admit.switched import Switchboard
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.http_server import Request
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
@@ -35,7 +36,9 @@ class Door(Protocol):
     def keys_required(self) -> bool: ...
 
     @property
-    def journeys(self) -> frozenset[str]: ...
+    def switchboard(self) -> Switchboard | None: ...
+
+    def steer(self, call: Call) -> None: ...
 
     def find_key(self, token: str | None, now: float) -> Any: ...
 
@@ -52,9 +55,12 @@ def admit(door: Door, call: Call, kind: str, request: Request) -> None:
     head = parse(call, kind)
     if head.tidegate is not None and head.tidegate.journey:
         call.journey = head.tidegate.journey
-    if call.journey is not None and call.journey not in door.journeys:
-        call.journey = "other"  # labels stay bounded: only declared journeys have a name
     call.plan = find_route(door.routes, head.model, kind)
+    if call.journey is not None and call.journey not in call.plan.journeys:
+        call.journey = "other"  # labels stay bounded: only declared journeys have a name
+    door.steer(call)
+    if door.switchboard is not None:
+        door.switchboard.admit(call)
     if call.plan.route.queue is not None:
         own: Priority = record.priority if record is not None else "normal"
         asked = head.tidegate.priority if head.tidegate is not None else None

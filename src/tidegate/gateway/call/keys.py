@@ -27,6 +27,8 @@ REJECTED_FOR = 60.0
 """Seconds that a rejected key is left out, unless the provider says otherwise."""
 LIMITED_FOR = 1.0
 """Seconds that a limited key rests when the provider does not say; doubled each time in a row."""
+LEAST_REST = 0.1
+"""So that the next try of the same request has another key, even if the provider says 0."""
 MOST_REST = 3600.0
 HEDGE_LOST = "hedge_lost"
 
@@ -35,6 +37,8 @@ _HEALTHY = frozenset(
     ("upstream_too_large", "upstream_rate_limited", "upstream_key_rejected", "output_invalid")
 )
 """Codes of tries at a model that is up, beside its refusals of the request itself."""
+_REFUSALS = (400, 413, 422)
+"""Statuses of those, whatever their code is."""
 
 KeyState = Literal["active", "canary", "draining"]
 
@@ -162,9 +166,10 @@ class KeyPool:
         ]
 
     def another(self, now: float) -> bool:
-        """Whether there are several keys, and one that a try may use now: after one was set aside
-        that is another one."""
-        return len(self._keys) > 1 and bool(self.ready(now))
+        """Whether several keys serve, and one that a try may use now: after one was set aside that
+        is another one."""
+        serving = sum(one.state != "draining" for one in self._keys)
+        return serving > 1 and bool(self.ready(now))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -228,14 +233,16 @@ class KeyPool:
         if wait is None:
             short = not rejected and failure.again
             wait = LIMITED_FOR * 2.0 ** min(one.limited - 1, 16) if short else REJECTED_FOR
-        one.rests_until = now + min(wait, MOST_REST)
+        one.rests_until = now + min(max(wait, LEAST_REST), MOST_REST)
         one.rest_code = failure.code
         if not again:
+            who = f"key {one.fingerprint} of model" if one.fingerprint else "model"
             what = "was rejected" if rejected else "is used up"
+            then = "it rests" if len(self._keys) > 1 else "there is no other key"
             log.log(
                 logging.ERROR if rejected else logging.WARNING,
-                "key %s of model %s %s (status %s): it rests",
-                *(one.fingerprint, self._model, what, failure.upstream_status),
+                "%s %s %s (status %s): %s",
+                *(who, self._model, what, failure.upstream_status, then),
             )
 
     def over(self, lease: Lease, code: str | None, failure: Failure | None) -> None:
@@ -248,9 +255,10 @@ class KeyPool:
             one.limited = 0
         if lease.probe != isinstance(one.breaker, breaker.HalfOpen):
             return  # it passed before the breaker opened: what it says is old
+        refused = failure is not None and failure.upstream_status in _REFUSALS
         if code in _SAYS_NOTHING:
             self._step(one, "abandoned", now)
-        elif code is None or code in _HEALTHY or not code.startswith("upstream_"):
+        elif code is None or refused or code in _HEALTHY or not code.startswith("upstream_"):
             self._step(one, "answered", now)
         else:
             self._step(one, "failed", now)

@@ -318,6 +318,8 @@ class Queue:
         route = call.plan.route
         if route.caps.surge is None:
             return False
+        if call.switched is not None and call.switched.surge is not None:
+            return call.switched.surge == "on"
         load = self.crowd()
         if route.queue is not None:
             load = self._of(route.name, route.queue).load()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter_ns
 
 import msgspec
@@ -12,7 +12,6 @@ from tidegate.gateway.record.rules import cost, truth
 from tidegate.gateway.values import Call, Loan
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool import SpoolWriter
-from tidegate.release.values import Model
 from tidegate.stores.counters import Counters, Settlement
 
 _encoder = msgspec.json.Encoder()
@@ -21,20 +20,16 @@ _LONGEST_FINISH = 64
 
 
 class Recorder:
-    """Turns finished calls into spool records. ``redact`` sees content before the disk does."""
+    """Turns finished calls into spool records, as the release that served them says."""
 
     def __init__(
         self,
         spool: SpoolWriter,
-        models: Mapping[str, Model],
         worker: int,
-        redact: Callable[[str], str] | None,
         counters: Counters | None = None,
     ) -> None:
         self._spool = spool
-        self._models = models
         self._worker = worker
-        self._redact = redact
         self._counters = counters
         self._last = 0.0
 
@@ -64,12 +59,14 @@ class Recorder:
             finish=call.finish and call.finish[:_LONGEST_FINISH],
             usage=call.usage,
             replayed=call.replayed,
-            cost=cost(call, self._models),
+            cost=cost(call, plan.models if plan is not None else {}),
             cache=call.cache,
             stages=stages,
             queued=call.queued,
             capped=call.capped,
             served_by=call.served_by,
+            variant=call.variant,
+            variant_reason=call.variant_reason,
             first_token=call.first_token,
             total=(now - call.started) // 100 / 10_000,
             attempts=tuple(call.attempts),
@@ -80,8 +77,8 @@ class Recorder:
         request = response = b""
         if plan is not None and plan.route.store_content:
             request, response = call.body, call.answer_content
-            if self._redact is not None:
-                request, response = self._clean(request), self._clean(response)
+            if plan.redact is not None:
+                request, response = (_clean(plan.redact, one) for one in (request, response))
         self._spool.append(_encoder.encode(receipt), request, response)
         if call.loan is not None:
             self._repay(call, call.loan)
@@ -98,7 +95,7 @@ class Recorder:
             return
         settlements = []
         for place, (line, wish) in enumerate(zip(loan.lines, loan.wishes, strict=True)):
-            used = truth(call, line, wish.amount, self._models)
+            used = truth(call, line, wish.amount, call.plan.models)
             lent = 0
             if granted is not None:
                 if line.charge or (granted.left[place] < 0 and not used):
@@ -109,14 +106,15 @@ class Recorder:
         if settlements:
             self._counters.settle(settlements, granted.slot if granted is not None else b"0")
 
-    def _clean(self, content: bytes) -> bytes:
-        """Redacted content; nothing at all when the hook fails: better lost than leaked."""
-        if not content or self._redact is None:
-            return b""
-        try:
-            return self._redact(content.decode(errors="replace")).encode()
-        except Exception:  # noqa: BLE001 - the edge to a plug-in; the loss is visible in the ledger
-            return msgspec.json.encode({"redaction": "failed"})
+
+def _clean(redact: Callable[[str], str], content: bytes) -> bytes:
+    """Redacted content; nothing at all when the hook fails: better lost than leaked."""
+    if not content:
+        return b""
+    try:
+        return redact(content.decode(errors="replace")).encode()
+    except Exception:  # noqa: BLE001 - the edge to a plug-in; the loss is visible in the ledger
+        return msgspec.json.encode({"redaction": "failed"})
 
 
 def settle(call: Call, prompt: bytes, text: str) -> None:

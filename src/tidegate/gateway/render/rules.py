@@ -15,6 +15,24 @@ class Cap(msgspec.Struct, frozen=True):
     reason: str
 
 
+class PromptCap(msgspec.Struct, frozen=True):
+    """A prompt of more ``tokens`` is refused; ``by``: what says so."""
+
+    tokens: int
+    by: Literal["spec", "switch", "kill"]
+
+
+def prompt_cap(spec: int | None, switched: int | None, killed: int | None) -> PromptCap | None:
+    """The tightest of the release's cap, an operator's, and a kill of long prompts."""
+    caps: tuple[tuple[int | None, Literal["spec", "switch", "kill"]], ...] = (
+        (spec, "spec"),
+        (switched, "switch"),
+        (killed, "kill"),
+    )
+    in_force = [PromptCap(tokens, by) for tokens, by in caps if tokens is not None]
+    return min(in_force, key=lambda cap: cap.tokens, default=None)
+
+
 def output_cap(
     spec: int | None, switched: int | None, surge: int | None = None, surging: bool = False
 ) -> Cap:

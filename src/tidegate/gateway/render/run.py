@@ -7,7 +7,8 @@ from typing import Any
 
 from tidegate.base.errors import RequestError
 from tidegate.base.tokens import count_tokens
-from tidegate.gateway.render.rules import output_cap
+from tidegate.gateway.render.rules import PromptCap, output_cap, prompt_cap
+from tidegate.gateway.render.tools import drop_tools
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.openai import ChatHead
 
@@ -31,10 +32,14 @@ async def render(call: Call) -> None:
             fields["response_format"] = plan.response_format
         if plan.guard is not None and head.n is not None and head.n > 1:
             raise _one_choice()
-        clamp_output(fields, head, output_cap(plan.route.caps.output_tokens, None).tokens)
-        limit = plan.route.caps.prompt_tokens
-        if limit is not None:
-            await check_prompt(fields["messages"], limit)
+        spec = plan.route.caps.prompt_tokens
+        if spec is not None or call.switched is not None:
+            await check_prompt(call, fields["messages"], spec)
+        clamp_output(fields, head, cap_of(call, head))
+        if call.switched is not None and call.switched.tools:
+            drop_tools(fields, call.switched.tools)
+    elif call.switched is not None:
+        await check_prompt(call, fields.get("input", b""), None)
     call.upstream = fields
 
 
@@ -72,6 +77,18 @@ def join_messages(plan: object, raw: bytes, inputs: dict[str, object]) -> bytes:
         return b"[" + given + b"]"
     first: bytes = template.message(inputs)
     return b"[" + first + (b"," + given if given else b"") + b"]"
+
+
+def cap_of(call: Call, head: ChatHead) -> int | None:
+    """The output length that the release and an operator allow; the receipt tells of an operator's
+    that made a difference."""
+    by_hand = None if call.switched is None else call.switched.output_tokens
+    cap = output_cap(call.plan.route.caps.output_tokens, by_hand)
+    if cap.by == "switch" and cap.tokens is not None:
+        asked = [n for n in (head.max_completion_tokens, head.max_tokens) if n is not None]
+        if not asked or not 0 <= min(asked) <= cap.tokens:
+            call.capped = cap.by
+    return cap.tokens
 
 
 def clamp_output(fields: dict[str, bytes], head: ChatHead, cap: int | None) -> None:
@@ -115,40 +132,82 @@ def asked_output(fields: dict[str, bytes]) -> int | None:
     return min((value for value in asked if value >= 0), default=None)
 
 
-async def check_prompt(messages: bytes, limit: int) -> None:
-    """Refuse a prompt above its cap. Counted only when it could be: a token is a byte or more."""
-    if len(messages) <= limit:
+async def check_prompt(call: Call, raw: bytes, spec: int | None) -> None:
+    """Refuse a prompt (messages, or the input of embeddings) above the tightest cap. Counted only
+    when it could be: a token is a byte or more."""
+    by_hand = call.switched
+    cap = (
+        prompt_cap(spec, None, None)
+        if by_hand is None
+        else prompt_cap(spec, by_hand.prompt_tokens, by_hand.killed_over)
+    )
+    if cap is None or len(raw) <= cap.tokens:
         return
-    text = "\n".join(_texts(messages))
-    if len(text.encode(errors="replace")) <= limit:
+    text, tokens = _content(raw)
+    if len(text.encode(errors="replace")) + tokens <= cap.tokens:
         return
-    tokens = await count_tokens(text)
-    if tokens > limit:
-        raise RequestError(
+    tokens += await count_tokens(text)
+    if tokens > cap.tokens:
+        raise _too_long(cap, tokens)
+
+
+def _too_long(cap: PromptCap, tokens: int) -> RequestError:
+    if cap.by == "kill":
+        return RequestError(
+            403,
+            "prompt_killed",
+            f"the prompt has about {tokens} tokens; an operator has switched off those longer than "
+            f"{cap.tokens}",
+            cure="send less, or wait until an operator lifts the kill",
+        )
+    if cap.by == "switch":
+        return RequestError(
             400,
             "prompt_too_long",
-            f"the prompt has about {tokens} tokens, the route allows {limit}",
-            cure="send less, or raise caps.prompt_tokens of the route",
-            param="messages",
+            f"the prompt has about {tokens} tokens, an operator allows {cap.tokens} at present",
+            cure="send less, or wait until an operator lifts the cap",
         )
+    return RequestError(
+        400,
+        "prompt_too_long",
+        f"the prompt has about {tokens} tokens, the route allows {cap.tokens}",
+        cure="send less, or raise caps.prompt_tokens of the route",
+        param="messages",
+    )
 
 
-def _texts(messages: bytes) -> list[str]:
+def _content(raw: bytes) -> tuple[str, int]:
+    """The text of a prompt, and how many tokens it holds that came as numbers."""
+    # What numbers say does not matter, and none is too large to be read so.
+    value = json.loads(
+        raw.decode(),
+        object_pairs_hook=_once,
+        parse_int=lambda _: 0,
+        parse_float=lambda _: 0,
+    )
     texts: list[str] = []
-    # Numbers stay text: none is too large to be counted around.
-    for message in json.loads(
-        messages.decode(), object_pairs_hook=_once, parse_int=str, parse_float=str
-    ):
-        content = message.get("content")
-        if isinstance(content, str):
-            texts.append(content)
-        elif isinstance(content, list):
-            texts.extend(
-                part["text"]
-                for part in content
-                if isinstance(part, dict) and isinstance(part.get("text"), str)
-            )
-    return texts
+    numbers = 0
+    for part in value if isinstance(value, list) else [value]:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, int):
+            numbers += 1
+        elif isinstance(part, list):
+            numbers += len(part)
+        elif isinstance(part, dict):
+            texts.extend(_texts(part.get("content")))
+    return "\n".join(texts), numbers
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [
+        part["text"]
+        for part in parts
+        if isinstance(part, dict) and isinstance(part.get("text"), str)
+    ]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

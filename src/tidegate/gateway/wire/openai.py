@@ -26,6 +26,11 @@ class Extension(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name of the journey, for clients that do not send W3C baggage."""
     priority: Literal["high", "normal", "low"] | None = None
     """Lowers the priority of the key in the queue of the route; never raises it."""
+    user: str | None = None
+    """Who asks, or in which conversation: the same one is served by the same release and variant.
+    Goes no further than the gateway, unlike the request's ``user``."""
+    context: dict[str, str | int | float | bool] = {}
+    """What the rules of flags may ask about the request, beside what the gateway knows itself."""
 
 
 class Message(msgspec.Struct):

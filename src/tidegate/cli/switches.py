@@ -1,0 +1,145 @@
+"""``tidegate switches``: what is switched by hand, who changed what, and what each worker runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import msgspec
+import psycopg
+
+from tidegate.spec import locate
+from tidegate.stores.open import database_for
+from tidegate.switches import (
+    Cap,
+    Change,
+    Kill,
+    SwitchSnapshot,
+    Worker,
+    list_changes,
+    list_workers,
+    snapshot,
+)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tidegate switches
+  tidegate switches examples/fitness --changes 100 --json
+Exit codes: 0 shown, 1 the database cannot be read, 2 usage."""
+)
+@click.argument("app", default=".", metavar="[APP]")
+@click.option(
+    "--changes",
+    "most",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="How many changes to list, the newest first.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(app: str, most: int, as_json: bool) -> None:
+    """Show what is switched by hand, the last changes, and which version each worker runs."""
+    with (
+        database_for(locate(app).parent.resolve()) as url,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        now, changes = snapshot(connection), list_changes(connection, most)
+        workers = list_workers(connection)
+    if as_json:
+        click.echo(json.dumps(_as_json(now, changes, workers)))
+        return
+    click.echo(f"version {now.version}")
+    for line in list(_lines(now)) or ["  nothing is switched by hand"]:
+        click.echo(line)
+    for worker in workers:
+        click.secho(f"  {_worker(worker, now.version)}", fg=None if worker.live else "yellow")
+    if not workers:
+        click.echo("  no worker was heard of in the last hour")
+    if changes:
+        _print_changes(changes)
+
+
+def _as_json(
+    now: SwitchSnapshot, changes: tuple[Change, ...], workers: tuple[Worker, ...]
+) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(
+        {
+            "version": now.version,
+            "kills": now.kills,
+            "caps": now.caps,
+            "traffic": now.traffic,
+            "flags": None if now.flags is None else now.flags.number,
+            "changes": changes,
+        }
+    )
+    told["workers"] = [{**msgspec.to_builtins(one), "live": one.live} for one in workers]
+    return told
+
+
+def _lines(now: SwitchSnapshot) -> Iterator[str]:
+    for kill in now.kills:
+        yield f"  killed: {_killed(kill)}{_why(kill.reason)}"
+    for cap in now.caps:
+        yield f"  capped: {_capped(cap)}{_why(cap.reason)}"
+    for one in now.traffic:
+        yield f"  weighed: {one.route or 'every route'}, {one.release[7:19]} {one.weight}%"
+    if now.flags is not None:
+        yield f"  flags: document {now.flags.number}"
+
+
+def _killed(kill: Kill) -> str:
+    if kill.kind != "prompts":
+        return f"{kill.kind} {kill.name}"
+    return f"prompts of more than {kill.tokens} tokens, {kill.name or 'every route'}"
+
+
+def _capped(cap: Cap) -> str:
+    parts = [cap.route or "every route"]
+    if cap.prompt_tokens is not None:
+        parts.append(f"prompts {cap.prompt_tokens} tokens")
+    if cap.output_tokens is not None:
+        parts.append(f"answers {cap.output_tokens} tokens")
+    if cap.surge is not None:
+        parts.append(f"surge {cap.surge}")
+    return ", ".join(parts)
+
+
+def _why(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _worker(worker: Worker, version: int) -> str:
+    if not worker.live:
+        return f"{worker}: not heard of for {worker.silent:.0f} s"
+    if worker.version is None:
+        return f"{worker}: starts"
+    behind = "" if worker.version >= version else f", behind version {version}"
+    wrong = f", but {worker.error}" if worker.error else ""
+    return f"{worker}: runs version {worker.version}{behind}{wrong}"
+
+
+def _print_changes(changes: tuple[Change, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("version", "at", "by", "what", "from", "to", "reason"):
+        table.add_column(title)
+    for one in changes:
+        at = one.at.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(
+            str(one.version), at, one.by, one.what, _value(one.old), _value(one.new), one.reason
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def _value(value: Any) -> str:
+    """What was set, without what was left open."""
+    if isinstance(value, dict):
+        value = {k: v for k, v in value.items() if v is not None and k != "reason"}
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return "" if value is None else str(value)
