@@ -27,7 +27,7 @@ from tidegate.gateway.render.run import asked_output
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.http_server import Request
 from tidegate.gateway.wire.openai import error_body
-from tidegate.switches.rules import KeyRecord, KeySnapshot, KeyTable
+from tidegate.switches.rules import KeyRecord, KeyTable
 
 PLANS = plans_of()
 MODELS = sample_release("http://127.0.0.1:9/v1").models
@@ -155,7 +155,7 @@ def test_any_header_is_read_or_ignored(headers: dict[bytes, bytes]) -> None:
     for value, size in ((call.trace, 32), (call.parent, 16)):
         assert value is None or (len(value) == size and set(value) <= set(HEX))
     assert (call.trace is None) == (call.parent is None)
-    table = KeyTable(KeySnapshot(version=1, records=(KeyRecord(id="0" * 12, name="k", hash=b"h"),)))
+    table = KeyTable((KeyRecord(id="0" * 12, name="k", hash=b"h"),))
     assert table.find(bearer(request.header(b"authorization")) or "", 0.0) in (
         "key_missing",
         "key_invalid",

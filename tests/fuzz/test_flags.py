@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes, broken_json
 from tidegate.base.errors import UsageError
-
-flags = pytest.importorskip("tidegate.switches.flags")
+from tidegate.switches import flags
 
 TARGETING = {
     "if": [

@@ -29,7 +29,7 @@ from tests.gateway.releases import sample_release
 from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.stores.valkey_client import ValkeyClient
 from tidegate.switches import create_key
-from tidegate.switches.rules import KeyRecord, KeySnapshot, KeyTable, token_hash
+from tidegate.switches.rules import KeyRecord, KeyTable, token_hash
 
 CHAT = "/v1/chat/completions"
 PROVIDER_KEY = "sk-provider-7Qd2xV0mJ9fKc3Wb8Zt5"
@@ -352,7 +352,7 @@ def test_keys_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("tidegate.switches.rules.hmac.compare_digest", compare)
     token = "tg-" + "0" * 12 + "-" + "x" * 43
     record = KeyRecord(id="0" * 12, name="k", hash=token_hash(token))
-    table = KeyTable(KeySnapshot(version=1, records=(record,)))
+    table = KeyTable((record,))
     assert table.find(token, 0.0) == record
     assert table.find(token[:-1] + "y", 0.0) == "key_invalid"
     assert [len(a) == len(b) == 32 for a, b in compared] == [True, True]
