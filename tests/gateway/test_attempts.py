@@ -272,6 +272,18 @@ class TestRetries:
         assert count + BURST <= seen <= count * 1.2 + BURST + FLOOR * took
         assert sum(len(receipt.attempts) for receipt in gateway.receipts(count)) == seen
 
+    def test_a_client_that_leaves_while_its_model_is_waited_for(
+        self, gateway: GatewayProcess, upstream: ModelServer
+    ) -> None:
+        upstream.script = Script.of("status=429 retry_after=6")
+        body = {"model": "told", "messages": USER}
+        with gateway.client() as client, pytest.raises(httpx.ReadTimeout):
+            client.post(CHAT, json=body, timeout=0.7)
+        (receipt,) = gateway.receipts(1)
+        assert (receipt.outcome, receipt.status, receipt.cost) == ("client_gone", 499, 0)
+        assert [one.code for one in receipt.attempts] == ["upstream_rate_limited"]
+        assert len(upstream.requests) == 1
+
     def test_embeddings_too(self, gateway: GatewayProcess, upstream: ModelServer) -> None:
         upstream.script = Script.of("first=1 status=503")
         with gateway.client() as client:
