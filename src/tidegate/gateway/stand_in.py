@@ -16,7 +16,8 @@ TEMPLATE = "template"
 def may_stand_in(error: RequestError) -> bool:
     """Only where the service failed: what a client did wrong, or a provider refuses to answer at
     all, stays an error."""
-    return error.status >= 500 or error.code == "upstream_rate_limited"
+    limited = error.status == 429 and error.code == "upstream_rate_limited"
+    return error.status >= 500 or limited
 
 
 async def stand_in(cache: ExactCache, call: Call, error: RequestError) -> Answer | None:

@@ -28,6 +28,34 @@ ServedBy = Literal["model", "fallback", "cache", "stale", "template"]
 the route's fixed text."""
 
 
+ATTEMPT_CODES = frozenset(
+    (
+        "upstream_unreachable",
+        "upstream_connect_timeout",
+        "upstream_first_token_timeout",
+        "upstream_idle_timeout",
+        "upstream_rate_timeout",
+        "upstream_answer_timeout",
+        "upstream_total_timeout",
+        "upstream_cut",
+        "upstream_protocol",
+        "upstream_too_large",
+        "upstream_rate_limited",
+        "upstream_key_rejected",
+        "upstream_model_missing",
+        "upstream_breaker_open",
+        "upstream_error",
+        "upstream_refused",
+        "context_length_exceeded",
+        "content_policy_violation",
+        "output_invalid",
+        "hedge_lost",
+        "client_gone",
+    )
+)
+"""Codes of failed tries that are counted each by itself."""
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One try at one model. Failed tries have a ``code``."""
 

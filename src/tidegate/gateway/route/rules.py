@@ -32,7 +32,8 @@ class Need(msgspec.Struct, frozen=True):
     """What a request asks of a model beside text."""
 
     tokens: int
-    """Of the prompt, four bytes each, and of the answer where it has a cap."""
+    """Of the prompt, four bytes each, and of the answer where it has a cap. Messages with images
+    are not counted: their bytes say nothing of tokens."""
     features: frozenset[str]
     """Of ``tools``, ``schema`` and ``images``."""
 
@@ -42,7 +43,7 @@ def need_of(upstream: Mapping[str, bytes]) -> Need:
     messages = upstream.get("messages", upstream.get("input", b""))
     tools = upstream.get("tools", b"")
     features = set()
-    if len(tools) > 2:
+    if len(tools) > 2 and tools != b"null":
         features.add("tools")
     if b'"json_schema"' in upstream.get("response_format", b""):
         features.add("schema")
@@ -50,7 +51,8 @@ def need_of(upstream: Mapping[str, bytes]) -> Need:
         features.add("images")
     cap = upstream.get("max_completion_tokens", upstream.get("max_tokens", b"0"))
     output = int(cap) if cap.isdigit() and len(cap) < 16 else 0
-    return Need((len(messages) + len(tools)) // 4 + output, frozenset(features))
+    prompt = 0 if "images" in features else (len(messages) + len(tools)) // 4
+    return Need(prompt + output, frozenset(features))
 
 
 def misfit(model: Model, need: Need) -> str | None:
