@@ -324,6 +324,17 @@ class TestBreaker:
         end(other)
         assert state(pool, "a", clock.now).in_flight == 0
 
+    def test_a_probe_that_began_to_answer_and_broke_off_counts_as_any_other(
+        self, clock: Clock
+    ) -> None:
+        pool = pool_of("a", breaker=Breaker(minimum=1, window=10, open=5))
+        end(pool.take(0.5), BUSY)
+        clock.now += 5.0
+        probe = pool.take(0.5)
+        probe.answered()
+        probe.end("upstream_idle_timeout")
+        assert state(pool, "a", clock.now).breaker == "open"
+
     @pytest.mark.parametrize("code", [LEFT.code, "hedge_lost"])
     def test_a_client_that_leaves_during_the_probe_says_nothing(
         self, clock: Clock, code: str

@@ -242,6 +242,17 @@ def test_retries_stay_in_their_budget(
     assert sum(took for _, took in stretch) <= bound + 1e-6
 
 
+@pytest.mark.parametrize("share", [0.05, 0.2, 1.0])
+def test_a_long_outage_gets_its_share_and_no_more(share: float) -> None:
+    budget, took = RetryBudget(share, 0.0), 0
+    for _ in range(1000):
+        budget.earn(0.0)
+        while budget.affordable:
+            budget.take()
+            took += 1
+    assert took == pytest.approx(BURST + 1000 * share, abs=1.01)
+
+
 def test_without_a_share_there_are_no_retries_and_time_brings_none() -> None:
     budget = RetryBudget(0.0, 0.0)
     for now in range(100):
