@@ -238,6 +238,15 @@ class TestRetries:
         assert receipt.served_by == "fallback"
         assert receipt.attempts[-1].waited == 0, "another model is asked at once"
 
+    def test_another_model_is_asked_once_the_tries_are_used_up(
+        self, gateway: GatewayProcess, upstream: ModelServer
+    ) -> None:
+        upstream.script = Script.of("status=503")
+        assert by(ask(gateway, "told-rescued")) == "fallback"
+        (receipt,) = gateway.receipts(1)
+        assert [one.model for one in receipt.attempts] == ["small", "small", "small", "spare"]
+        assert [one.waited > 0 for one in receipt.attempts] == [False, True, True, False]
+
     def test_without_retries_there_are_none(
         self, gateway: GatewayProcess, upstream: ModelServer
     ) -> None:
