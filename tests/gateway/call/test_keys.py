@@ -45,6 +45,10 @@ QUOTA = of_status(429, "insufficient_quota", None, None)
 BUSY = of_status(503, None, None, None)
 
 
+def mark(key: str | None) -> str | None:
+    return None if key is None else fingerprint(key)
+
+
 class Clock:
     """A pool whose time is moved by hand; ``pool`` runs in a loop whose clock this is."""
 
@@ -74,7 +78,7 @@ def end(lease: Lease, failure: Failure | None = None) -> None:
 
 
 def state(pool: KeyPool, key: str | None, now: float) -> KeyStatistics:
-    return next(one for one in pool.statistics(now) if one.fingerprint == fingerprint(key))
+    return next(one for one in pool.statistics(now) if one.fingerprint == mark(key))
 
 
 def turns(pool: KeyPool, count: int, draw: Callable[[], float] = lambda: 0.999) -> list[str | None]:
@@ -89,7 +93,7 @@ def turns(pool: KeyPool, count: int, draw: Callable[[], float] = lambda: 0.999) 
 
 def test_active_keys_take_turns(clock: Clock) -> None:
     pool = pool_of("a", "b", "c")
-    assert turns(pool, 6) == [fingerprint(key) for key in "abcabc"]
+    assert turns(pool, 6) == [mark(key) for key in "abcabc"]
 
 
 def test_each_try_carries_its_own_key(clock: Clock) -> None:
@@ -103,13 +107,13 @@ def test_a_canary_takes_its_share(clock: Clock) -> None:
     pool = pool_of("a", "b", KeySetting("new", "canary", 0.2))
     chance = random.Random(5)
     counts = Counter(turns(pool, 2000, chance.random))
-    assert 320 < counts[fingerprint("new")] < 480
-    assert abs(counts[fingerprint("a")] - counts[fingerprint("b")]) <= 1
+    assert 320 < counts[mark("new")] < 480
+    assert abs(counts[mark("a")] - counts[mark("b")]) <= 1
 
 
 def test_a_canary_alone_takes_all(clock: Clock) -> None:
     pool = pool_of(KeySetting("new", "canary", 0.0), KeySetting("old", "draining"))
-    assert set(turns(pool, 5)) == {fingerprint("new")}
+    assert set(turns(pool, 5)) == {mark("new")}
 
 
 credentials = st.lists(
@@ -132,9 +136,9 @@ def test_one_is_always_picked(made: list[tuple[Any, float, int]], draw: float) -
 def test_a_draining_key_takes_no_new_tries_and_finishes_what_it_has(clock: Clock) -> None:
     pool = pool_of("old", "new")
     under_way = pool.take(0.5)
-    assert under_way.fingerprint == fingerprint("old")
+    assert under_way.fingerprint == mark("old")
     pool.set_keys([KeySetting("old", "draining"), KeySetting("new")])
-    assert set(turns(pool, 6)) == {fingerprint("new")}
+    assert set(turns(pool, 6)) == {mark("new")}
     assert state(pool, "old", clock.now).in_flight == 1
     end(under_way)
     assert state(pool, "old", clock.now).in_flight == 0
@@ -146,7 +150,7 @@ def test_a_key_that_is_taken_out_finishes_too(clock: Clock) -> None:
     pool.set_keys([KeySetting("new")])
     end(under_way, REJECTED)
     assert under_way.credential.in_flight == 0
-    assert turns(pool, 2) == [fingerprint("new")] * 2
+    assert turns(pool, 2) == [mark("new")] * 2
 
 
 def test_only_draining_keys_answer_no_one(clock: Clock) -> None:
@@ -177,18 +181,18 @@ def test_a_key_that_is_refused_rests_and_comes_back(
     end(pool.take(0.5), failure)
     assert state(pool, "a", clock.now).resting
     assert pool.another(clock.now)
-    assert set(turns(pool, 5)) == {fingerprint("b")}
+    assert set(turns(pool, 5)) == {mark("b")}
     clock.now += rest - 0.01
-    assert set(turns(pool, 5)) == {fingerprint("b")}
+    assert set(turns(pool, 5)) == {mark("b")}
     clock.now += 0.02
-    assert set(turns(pool, 5)) == {fingerprint("a"), fingerprint("b")}
+    assert set(turns(pool, 5)) == {mark("a"), mark("b")}
 
 
 def test_a_key_that_is_limited_again_rests_longer_until_it_answers(clock: Clock) -> None:
     pool = pool_of("a", KeySetting("b", "draining"), KeySetting("c", "canary", 0.0))
     for rest in (1.0, 2.0, 4.0):
         lease = pool.take(0.5)
-        assert lease.fingerprint == fingerprint("a")
+        assert lease.fingerprint == mark("a")
         end(lease, LIMITED)
         clock.now += rest - 0.01
         assert state(pool, "a", clock.now).resting
@@ -244,7 +248,7 @@ def test_a_single_key_is_never_set_aside(clock: Clock, key: str | None, failure:
     pool = pool_of(key)
     for _ in range(20):
         lease = pool.take(0.5)
-        assert lease.fingerprint == fingerprint(key)
+        assert lease.fingerprint == mark(key)
         end(lease, failure)
     assert not pool.another(clock.now)
     assert state(pool, key, clock.now).breaker == "closed", "it is up: it answers, with a refusal"
@@ -254,7 +258,7 @@ def test_beside_a_draining_key_a_single_one_has_no_other(clock: Clock) -> None:
     pool = pool_of("a", KeySetting("old", "draining"))
     end(pool.take(0.5), of_status(429, None, None, None, 4.0))
     assert not pool.another(clock.now), "else it were asked again at once, against retry-after"
-    assert turns(pool, 1) == [fingerprint("a")]
+    assert turns(pool, 1) == [mark("a")]
 
 
 def test_a_key_that_may_come_back_at_once_is_not_another_one(clock: Clock) -> None:
@@ -276,7 +280,7 @@ def test_set_keys_keeps_the_health_of_those_that_stay(clock: Clock) -> None:
     assert after["a"] == before["a"]
     assert after["c"] == before["c"]
     assert (after["new"].resting, after["new"].breaker, after["new"].taken) == (False, "closed", 0)
-    assert set(turns(pool, 3)) == {fingerprint("new")}
+    assert set(turns(pool, 3)) == {mark("new")}
 
 
 def test_a_key_that_no_header_can_hold_changes_nothing() -> None:
@@ -284,9 +288,7 @@ def test_a_key_that_no_header_can_hold_changes_nothing() -> None:
     with pytest.raises(ReleaseError) as caught:
         target.set_keys([KeySetting("c"), KeySetting("sk-x\r\nhost: elsewhere")])
     assert "sk-x" not in str(caught.value)
-    assert [one.fingerprint for one in target.keys.statistics(0.0)] == [
-        *(fingerprint("a"), fingerprint("b"))
-    ]
+    assert [one.fingerprint for one in target.keys.statistics(0.0)] == [*(mark("a"), mark("b"))]
 
 
 class TestBreaker:
@@ -381,8 +383,8 @@ class TestBreaker:
         pool = pool_of("a", "b")
         while state(pool, "a", clock.now).breaker == "closed":
             lease = pool.take(0.5)
-            end(lease, BUSY if lease.fingerprint == fingerprint("a") else None)
-        assert set(turns(pool, 4)) == {fingerprint("b")}
+            end(lease, BUSY if lease.fingerprint == mark("a") else None)
+        assert set(turns(pool, 4)) == {mark("b")}
 
     def test_without_settings_there_is_none(self, clock: Clock) -> None:
         pool = pool_of("a", breaker=None)
@@ -447,8 +449,8 @@ def test_a_key_is_never_shown(clock: Clock, caplog: pytest.LogCaptureFixture) ->
     assert len(caplog.records) == 2, "each is said once"
     for key in (FIRST, SECOND):
         assert not any(key in words for words in shown)
-        assert fingerprint(key) in caplog.text
-        assert len(fingerprint(key) or "") == 8
+        assert mark(key) in caplog.text
+        assert len(mark(key) or "") == 8
 
 
 MODELS = sample_release("http://127.0.0.1:9/v1").models
@@ -496,7 +498,7 @@ def test_a_key_that_is_refused_costs_no_request(
     assert all(isinstance(answer, str) and "hello" in answer for _, answer in found)
     assert seen == [FIRST, *[SECOND] * 5], "asked once, then left out"
     first = found[0][0].attempts
-    assert [one.key for one in first] == [fingerprint(FIRST), fingerprint(SECOND)]
+    assert [one.key for one in first] == [mark(FIRST), mark(SECOND)]
     assert [one.code is None for one in first] == [False, True]
     assert all(len(call.attempts) == 1 for call, _ in found[1:])
     told = repr([[*call.attempts, answer] for call, answer in found]) + caplog.text
