@@ -1,9 +1,9 @@
 """Provider keys by name: found when they are used, and never printed.
 
-Holds:    the Secret value, where the keys of ``secret:name`` are looked up.
+Holds:    the Secret value, where the keys of ``secret:name`` are looked up, adding and taking out.
 Not here: gateway keys of users (switches), who calls a provider (gateway).
-Reads:    the environment it is handed, .tidegate/secrets.   Writes: nothing.
-Words:    secret, reveal, pool of keys
+Reads:    the environment it is handed, .tidegate/secrets.   Writes: .tidegate/secrets.
+Words:    secret, reveal, pool of keys, fingerprint
 """
 
 from tidegate.secrets.resolve import resolve
