@@ -18,6 +18,10 @@ test: setup  ## pass the tests (under 12 minutes on 2 cores)
 test-long: setup  ## the tests that take longer, named in docs/testing.md
 	@$(PY) -m pytest -q -m long
 
+FUZZ ?= 5000
+fuzz: setup  ## the fuzz targets for longer, other inputs each time (FUZZ=5000 inputs a target)
+	@TIDEGATE_FUZZ=$(FUZZ) $(PY) -m pytest -q --timeout 3600 tests/fuzz tests/console/test_protocol.py
+
 check: setup  ## lint, types, import contracts, generated pages
 	@.venv/bin/ruff check src tests scripts bench examples
 	@.venv/bin/ruff format --check src tests scripts bench examples
@@ -58,4 +62,4 @@ bench-switches: setup  ## 200 switches of an app under load: how long each takes
 clean:  ## remove what the targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-long check fix lock bench bench-peers bench-gateway bench-quick bench-faults bench-switches soak clean
+.PHONY: help setup demo test test-long fuzz check fix lock bench bench-peers bench-gateway bench-quick bench-faults bench-switches soak clean

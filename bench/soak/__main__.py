@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.soak import app
+from bench.soak.flips import Flips
 from bench.soak.samples import Sample, Sampler
 from bench.soak.traffic import Traffic
 from bench.soak.verdict import Finding, judge
@@ -90,9 +91,12 @@ async def soak(
                 await asyncio.sleep(every)
                 samples.append(await sampler.take(traffic.tally.sent.total()))
 
-        looking = asyncio.create_task(look())
+        flips = Flips(sampler.runtime.database_url)
+        beside = [asyncio.create_task(look()), asyncio.create_task(flips.run(max(5, seconds / 60)))]
         await traffic.run(seconds, tell)
-        looking.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
         sent = traffic.tally.sent.total()
         end = await sampler.until_quiet(45.0, sent)
         reserved = await sampler.reserved()
@@ -125,6 +129,12 @@ async def soak(
             float(max(0, reached - receipts)),
             0.0,
             f"{sent} sent, {tally.answers['left_early left']} left at once, {receipts} receipts",
+        ),
+        Finding(
+            "switches that a worker did not acknowledge",
+            float(flips.unheard),
+            0.0,
+            f"{flips.made} flips",
         ),
         Finding("requests not sent, too many under way", float(tally.skipped), 0.0, "bounded load"),
     ]

@@ -12,6 +12,7 @@ PAGES = {
     "commands.md": "every command with its options (generated)",
     "errors.md": "every error code (generated)",
     "map.md": "the rooms of the code and their cards (generated)",
+    "faults.md": "what the gateway promises under each fault, and the scorecard",
     "benchmarks.md": "what the gateway costs, beside its peers",
     "testing.md": "which tests there are and how they are run",
     "changes/README.md": "what changed, as outcomes",

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.gateway.conftest import ANSWER
 from tests.gateway.releases import sample_release
+from tests.gateway.test_bad_input import eventually
 from tests.gateway.test_releases import DOCUMENT, Fleet, flagged, fleet, moved
 from tidegate.base.errors import TidegateError
 from tidegate.cli import flag, traffic
@@ -31,6 +32,8 @@ def app(
     release = flagged(sample_release(upstream.base_url, upstream.base_url))
     with fleet(tmp_path, release, database_url, valkey_url, workers=2) as running:
         (tmp_path / "app" / "tidegate.yaml").write_text("app: sample\n")
+        # The gateway is ready with its first worker; commands wait for all that are there.
+        eventually(lambda: len(running.workers(0) or ()) == 2, timeout=20)
         yield running
 
 

@@ -11,7 +11,9 @@ from click.testing import CliRunner, Result
 from tests.ledger.samples import make_receipt, spool
 from tests.ledger.test_loader import load_all
 from tidegate.base.errors import UsageError
+from tidegate.base.money import Usage
 from tidegate.cli.main import root
+from tidegate.ledger.receipts import Attempt
 from tidegate.ledger.run import connect
 
 SERVED = make_receipt(id="01" * 16, journey="get-plan", first_token=12.5, stream=True)
@@ -91,6 +93,19 @@ def test_one_is_shown_whole_without_its_content(app: Path) -> None:
         assert expected in result.output
     assert "secret" not in result.output
     assert "secret" not in run(app, SERVED.id, "--json").output
+
+
+def test_what_a_broken_attempt_is_billed_is_shown(app: Path, database_url: str) -> None:
+    usage = Usage(prompt=40, completion=3, estimated=True)
+    broken = Attempt(model="small", ms=9, code="upstream_cut", usage=usage, skipped=2)
+    receipt = make_receipt(id="04" * 16, attempts=(broken, Attempt(model="spare", ms=5)))
+    folder = app / ".tidegate" / "spool"
+    spool(folder, [receipt]).close()
+    with connect(database_url) as connection:
+        load_all(folder, connection)
+    wide = CliRunner(env={"COLUMNS": "160"})
+    shown = wide.invoke(root, ["receipts", str(app), receipt.id]).output
+    assert "about 40 + 3 tokens, 2 unreadable events passed over" in shown
 
 
 def test_content_is_shown_when_asked_and_cannot_command_the_terminal(app: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tidegate.base.hashing import sha256
 from tidegate.base.money import Price
 from tidegate.release.values import (
+    Breaker,
     Caps,
     GatewaySettings,
+    Hedge,
     Input,
     Journey,
     Model,
@@ -14,11 +18,13 @@ from tidegate.release.values import (
     Pinned,
     Prompt,
     Release,
+    Retries,
     Route,
     Timeouts,
 )
 
 PLAN = "Make a plan for {{ goal }} at level {{ level }}."
+NO_RETRIES = Retries(most=0)
 TIMEOUTS = Timeouts(connect=1, first_token=1.2, idle=0.8, total=3.5)
 SCHEMA = {
     "type": "object",
@@ -39,7 +45,11 @@ def sample_release(
     *,
     keys: str = "required",
     timeouts: Timeouts = TIMEOUTS,
+    retries: Retries = NO_RETRIES,
+    breaker: Breaker | None = None,
 ) -> Release:
+    """``retries`` and ``breaker`` are those of all routes and models; none unless a test is about
+    them."""
     price = Price(input=1.0, output=2.0, cached_input=0.5)
     prompt = Prompt(
         name="plan",
@@ -97,7 +107,47 @@ def sample_release(
         Route(
             name="embed", kind="embeddings", models=("embedder",), cache_ttl=60, timeouts=timeouts
         ),
+        Route(
+            name="held", kind="chat", models=("small", "spare"), timeouts=timeouts, hold="answer"
+        ),
+        Route(
+            name="held-alone", kind="chat", models=("small",), timeouts=timeouts, hold="answer"
+        ),
+        Route(
+            name="held-shaped", kind="chat", models=("small",), timeouts=timeouts, hold="answer",
+            output=OutputSchema(file=pinned("s.json", "{}"), json_schema=SCHEMA),
+        ),
+        Route(
+            name="hedged", kind="chat", models=("small", "spare"), timeouts=timeouts,
+            hedge=Hedge(after=0.15, spend=1.0),
+        ),
+        Route(
+            name="hedged-alone", kind="chat", models=("small",), timeouts=timeouts,
+            hedge=Hedge(after=0.15, spend=1.0),
+        ),
+        Route(
+            name="hedged-held", kind="chat", models=("small", "spare"), timeouts=timeouts,
+            hedge=Hedge(after=0.15, spend=1.0), hold="answer",
+        ),
+        Route(
+            name="thrifty", kind="chat", models=("small", "spare"), timeouts=timeouts,
+            hedge=Hedge(after=0.1, spend=0.1),
+        ),
+        Route(
+            name="measured", kind="chat", models=("small", "spare"), hold="answer",
+            timeouts=Timeouts(connect=1, first_token=3, idle=3, total=30, min_rate=20),
+        ),
+        Route(
+            name="measured-open", kind="chat", models=("small",),
+            timeouts=Timeouts(connect=1, first_token=3, idle=3, total=30, min_rate=20),
+        ),
+        Route(
+            name="small-answers", kind="chat", models=("small",), timeouts=timeouts,
+            caps=Caps(answer_bytes=1024),
+        ),
     ]  # fmt: skip
+    models = {name: msgspec.structs.replace(one, breaker=breaker) for name, one in models.items()}
+    routes = [msgspec.structs.replace(route, retries=retries) for route in routes]
     return Release(
         app="sample",
         models=models,

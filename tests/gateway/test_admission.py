@@ -23,6 +23,7 @@ from tests.gateway.app import GatewayProcess
 from tests.gateway.releases import TIMEOUTS, sample_release
 from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_bad_luck import workers
+from tests.gateway.test_gauges import told
 from tidegate.release.values import Caps, QueueSettings, Release, Route, Surge, Timeouts
 from tidegate.switches import create_key
 from tidegate.testing import ModelServer, Script, Words
@@ -399,11 +400,38 @@ def test_given_the_drain_limit_then_what_runs_is_cut_and_told(
         receipts = gateway.receipts(3)
         assert [r.code for r in receipts] == ["gateway_draining"] * 3
         assert not {r.outcome for r in receipts} - {"failed", "refused"}
+        said = "".join(p.read_text() for p in (tmp_path / ".tidegate/log").glob("gateway-*.log"))
+        assert all(f"request {r.id} of key" in said for r in receipts), "the log says who was cut"
         cut = next(r for r in receipts if r.stream)
         assert (cut.status, cut.outcome) == (200, "failed")
         assert cut.usage is not None
         assert cut.usage.estimated, "what came until then is settled"
         endless.wait_until(lambda server: server.statistics().in_flight == 0)
+
+
+# -- gauges -------------------------------------------------------------------------------------
+
+
+def test_what_is_held_shows_in_the_gauges_and_returns_to_zero(
+    tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
+) -> None:
+    held = ("queue_places", "queue_waiting", "idempotency_held", "connections_leaving")
+    release = release_of(upstream, max_connections=4)
+    with gateway_of(tmp_path, database_url, valkey_url, release) as gateway:
+        upstream.script = Script.of("index=0 slow_first_token=4s")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            running = [
+                pool.submit(ask, gateway, "narrow", headers={"idempotency-key": f"{n}"})
+                for n in range(2)
+            ]
+            busy = told(gateway, lambda one: one.gauges["queue_waiting"] == 1)
+            assert (busy.gauges["queue_places"], busy.gauges["idempotency_held"]) == (1, 2)
+            extra = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
+            told(gateway, lambda one: one.gauges["connections_leaving"] == 1)
+            for one in extra:
+                one.close()
+            assert [answer.result().status_code for answer in running] == [200, 200]
+        told(gateway, lambda one: one.at > busy.at and not any(one.gauges[name] for name in held))
 
 
 # -- connections --------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def code(answer: httpx.Response) -> str:
         {"model": "plain", "messages": USER},
         {"model": "plain", "messages": USER, "stream": True},
         {"model": "claude", "messages": USER, "max_tokens": 50, "stream": True},
-        {"path": "/v1/embeddings", "model": "embed", "input": "squat"},
+        {"path": "/v1/embeddings", "model": "embed", "input": "asked here only"},
     ],
 )
 def test_a_retry_gets_the_first_answer_and_costs_nothing(
@@ -217,8 +217,8 @@ def test_a_worker_that_is_killed_frees_its_keys(
         upstream.wait_until(lambda server: len(server.requests) == 1)
         workers(gateway)[0].send_signal(signal.SIGKILL)
         thread.join()
-        refused = ""
-        until = time.monotonic() + 40
+        refused: list[str] = []
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             try:
                 answer = ask(gateway, key)
@@ -226,9 +226,9 @@ def test_a_worker_that_is_killed_frees_its_keys(
                 continue
             if answer.status_code == 200:
                 break
-            refused = code(answer)
-        assert answer.status_code == 200
-        assert refused in ("", "idempotency_in_flight")
+            refused.append(code(answer))
+        assert answer.status_code == 200, refused
+        assert set(refused) <= {"idempotency_in_flight", "idempotency_unavailable"}
         assert len(upstream.requests) == 2
 
 

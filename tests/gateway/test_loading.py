@@ -20,7 +20,7 @@ from tidegate.gateway.call import Target
 from tidegate.gateway.plan import compile_plans
 from tidegate.gateway.releases import Flags, Loaded, Releases, user_of
 from tidegate.gateway.wire.openai import ChatHead
-from tidegate.switches import FlagDocument, Standing, SwitchSnapshot, Weight
+from tidegate.switches import FlagDocument, SecretKey, Standing, SwitchSnapshot, Weight
 
 OWN, OTHER, THIRD, BROKEN = "sha256:own", "sha256:other", "sha256:third", "sha256:broken"
 RELEASE = sample_release("http://127.0.0.1:9/v1")
@@ -49,6 +49,9 @@ class Shelf:
 
     def flags(self, document: FlagDocument) -> Flags:
         raise ReleaseError("flag_hash_changed", "hashed otherwise", cure="set them again")
+
+    def take_secrets(self, secrets: tuple[SecretKey, ...]) -> list[str]:
+        return []
 
     def let_go(self, targets: Iterable[Target]) -> None:
         self.gone += targets

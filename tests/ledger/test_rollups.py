@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.ledger.samples import make_receipt
 from tidegate.base.money import Usage
-from tidegate.ledger.receipts import Receipt
+from tidegate.ledger.receipts import Attempt, Receipt
 from tidegate.ledger.rollups import (
     MANY,
     MOST_KEYS,
@@ -98,6 +98,20 @@ def test_tokens_are_those_of_the_provider_and_estimates_are_counted() -> None:
     ).tallies
     assert (tallies["tokens.prompt"], tallies["tokens.completion"]) == (5, 2)
     assert (tallies["tokens.replayed"], tallies["usage.estimated"]) == (70, 1)
+
+
+def test_what_answered_and_each_failed_try_are_counted_by_a_bounded_set_of_words() -> None:
+    tries = (
+        Attempt(model="small", ms=1.0, code="upstream_idle_timeout"),
+        Attempt(model="small", ms=1.0, status=400, code="whatever_a_provider_says"),
+        Attempt(model="spare", ms=1.0, status=200),
+    )
+    tallies = of([make_receipt(at=1.0, attempts=tries, served_by="fallback")]).tallies
+    assert tallies["served.fallback"] == 1
+    assert {name: n for name, n in tallies.items() if name.startswith("failed_attempt.")} == {
+        "failed_attempt.upstream_idle_timeout": 1,
+        "failed_attempt.other": 1,
+    }
 
 
 def test_foreign_bytes_are_refused() -> None:

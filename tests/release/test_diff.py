@@ -94,7 +94,12 @@ YAML, PLAN, SEARCH = "tidegate.yaml", "prompts/plan.md", "tools/search.json"
             "guard: []",
             ["route recommend: output removed"],
         ),
-        ("templates/plan.md", "Walk.", "Run.", None),
+        (
+            "templates/plan.md",
+            "Walk.",
+            "Run.",
+            ["route recommend: template text Walk. -> Run."],
+        ),
         ("datasets/plans.jsonl", "1}", "1234}", None),
         (
             YAML,

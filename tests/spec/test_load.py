@@ -189,9 +189,6 @@ def test_keys_without_an_effect_are_noticed(tmp_path: Path) -> None:
         SOUND.replace("search.json}", "search.json, cost: 0.002}")
         .replace("models: large", "models: {small: small, large: large, choose: intent}")
         .replace("cache: {exact: 1h}", "cache: {semantic: {ttl: 1m, max_error: 1%}}")
-        .replace(
-            "fallback: [small]", "fallback: [small, {stale: 24h}, {template: prompts/plan.md}]"
-        )
         .replace("output_tokens: 512", "surge: {output_tokens: 9}")
         .replace("input: 1, output: 2.5", "input: 1")
         + "release: {stages: [static]}\nevals: {}\nenvironments: {dev: {}}\n",
@@ -201,8 +198,6 @@ def test_keys_without_an_effect_are_noticed(tmp_path: Path) -> None:
         "models.large",
         "tools.search.cost",
         "routes.recommend.models.choose",
-        "routes.recommend.fallback[1].stale",
-        "routes.recommend.fallback[2].template",
         "routes.recommend.cache.semantic",
         "release",
         "evals",

@@ -132,6 +132,82 @@ def test_the_other_sections_hold_together(tmp_path: Path, section: str, message:
     assert message in only(mistakes(app(tmp_path, SOUND + section + "\n"))).message
 
 
+@pytest.mark.parametrize(
+    ("steps", "wrong"),
+    [
+        ("[small, {stale: 1h}, {template: sorry.txt}]", []),
+        ("[small]", []),
+        ("[{stale: 1h}]", []),
+        ("[{template: sorry.txt}]", []),
+        ("[{stale: 1h}, {template: sorry.txt}]", []),
+        ("[]", []),
+        ("[{stale: 1h}, small]", [1]),
+        ("[{template: sorry.txt}, small]", [1]),
+        ("[{template: sorry.txt}, {stale: 1h}]", [1]),
+        ("[{stale: 1h}, {stale: 2h}]", [1]),
+        ("[{template: sorry.txt}, {template: sorry.txt}]", [1]),
+        ("[{template: sorry.txt}, {stale: 1h}, small]", [1, 2]),
+        ("[small, {stale: 1h}, small, {template: sorry.txt}]", [2]),
+    ],
+)
+def test_what_stands_behind_the_end_of_a_chain_is_told(
+    tmp_path: Path, steps: str, wrong: list[int]
+) -> None:
+    spec = SOUND.replace("fallback: [small]", f"fallback: {steps}")
+    found = mistakes(app(tmp_path, spec, **{"sorry.txt": "Sorry."}))
+    assert [m.path for m in found] == [f"routes.recommend.fallback[{at}]" for at in wrong]
+    assert all("ends the chain" in m.message for m in found)
+
+
+def test_the_text_of_a_fallback_is_a_file_that_is_there(tmp_path: Path) -> None:
+    mistake = only(changed(tmp_path, "[small]", "[small, {template: prompts/plam.md}]"))
+    assert (mistake.path, mistake.nearest) == (
+        *("routes.recommend.fallback[1].template", "prompts/plan.md"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("    fallback: [small]", "    fallback: [small]\n    retries: {most: 11}", "retries.most"),
+        ("    fallback: [small]", "    fallback: [small]\n    retries: {most: -1}", "retries.most"),
+        (
+            "    fallback: [small]",
+            "    fallback: [small]\n    retries: {budget: 120%}",
+            "retries.budget",
+        ),
+    ],
+)
+def test_retries_are_bounded(tmp_path: Path, old: str, new: str, path: str) -> None:
+    assert only(changed(tmp_path, old, new)).path == f"routes.recommend.{path}"
+
+
+@pytest.mark.parametrize(
+    ("new", "path"),
+    [
+        ("breaker: {failures: 0%}", "breaker.failures"),
+        ("breaker: {minimum: 0}", "breaker.minimum"),
+        ("breaker: {window: 0s}", "breaker.window"),
+        ("breaker: {open: 0s}", "breaker.open"),
+        ("context: 0", "context"),
+        ("can: [dance]", "can[0]"),
+    ],
+)
+def test_a_model_says_what_it_can_and_when_it_is_left_alone(
+    tmp_path: Path, new: str, path: str
+) -> None:
+    found = changed(tmp_path, "    keys: secret:large", f"    keys: secret:large\n    {new}")
+    assert only(found).path == f"models.large.{path}"
+
+
+@pytest.mark.parametrize("new", ["breaker: off", "breaker: {}", "can: []", "can: [tools]"])
+def test_a_breaker_can_be_off_and_a_model_can_do_nothing_beside_text(
+    tmp_path: Path, new: str
+) -> None:
+    found = changed(tmp_path, "    keys: secret:large", f"    keys: secret:large\n    {new}")
+    assert found == ()
+
+
 def test_journeys_name_routes(tmp_path: Path) -> None:
     mistake = only(changed(tmp_path, "[recommend, embed]", "[recomend, embed]"))
     assert (mistake.path, mistake.nearest) == ("journeys.get-plan.routes[0]", "recommend")
@@ -254,6 +330,7 @@ def test_the_arguments_of_a_tool_are_an_object(tmp_path: Path) -> None:
         ("http://[fe80::1]:8000/v1", "metadata"),
         ("https://user:sk-secret@h/v1", "holds credentials"),
         ("https://h/v1?key=sk-secret", "holds a query"),
+        ("https//user:sk-secret@h/v1", "base_url is not an address"),
     ],
 )
 def test_a_base_url_holds_no_secret_and_leads_to_none(
@@ -262,4 +339,4 @@ def test_a_base_url_holds_no_secret_and_leads_to_none(
     mistake = only(changed(tmp_path, "base_url: https://host/v1", f'base_url: "{url}"'))
     assert mistake.path == "models.embed.base_url"
     assert message in mistake.message
-    assert "sk-secret" not in mistake.message
+    assert "sk-secret" not in f"{mistake}"

@@ -86,7 +86,7 @@ def read_runtime(app: Path) -> Runtime:
             f"nothing runs for the app in {app}",
             cure=f"start it in another terminal: tidegate up {app}",
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RuntimeStateError(
             "runtime_unreadable",
             f"{path} was written by another version of tidegate: {error}",

@@ -8,7 +8,7 @@ import click
 
 from tidegate.base.errors import UsageError
 from tidegate.cli.flip import Flip, switch_options
-from tidegate.cli.known import require_known
+from tidegate.cli.known import require_known, require_surge
 from tidegate.switches import EVERY, Cap
 from tidegate.switches.write import lift_cap, set_cap
 
@@ -26,8 +26,8 @@ Exit codes: 0 in force in every worker, 1 not in all of them (they are named), 2
 @click.option("--prompt-tokens", type=click.IntRange(min=1), help="Refuse longer prompts.")
 @click.option(
     "--surge",
-    type=click.Choice(["on", "off"]),
-    help="Hold caps.surge of the spec, or do not, whatever the load is.",
+    type=click.Choice(["on", "off", "auto"]),
+    help="Hold caps.surge of the spec, or do not, whatever the load is; auto: by load again.",
 )
 @click.option("--off", is_flag=True, help="Lift all caps set by hand for this route (or for all).")
 @click.option("--app", default=".", metavar="APP", help="The app's folder.")
@@ -36,7 +36,7 @@ def command(
     route: str,
     output_tokens: int | None,
     prompt_tokens: int | None,
-    surge: Literal["on", "off"] | None,
+    surge: Literal["on", "off", "auto"] | None,
     off: bool,
     app: str,
     flip: Flip,
@@ -58,6 +58,8 @@ def command(
         return
     if route:
         require_known(app, "route", route)
+    if surge in ("on", "off"):
+        require_surge(app, route)
     flip(
         app,
         lambda connection, author: set_cap(
@@ -66,9 +68,10 @@ def command(
                 route=route,
                 prompt_tokens=prompt_tokens,
                 output_tokens=output_tokens,
-                surge=surge,
+                surge=None if surge == "auto" else surge,
                 reason=author.reason,
             ),
             author,
+            by_load=surge == "auto",
         ),
     )

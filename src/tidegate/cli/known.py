@@ -14,7 +14,7 @@ from tidegate.release.values import Release
 from tidegate.spec import locate
 from tidegate.spec.mistakes import nearest
 from tidegate.stores.open import database_for
-from tidegate.switches import list_keys, snapshot
+from tidegate.switches import EVERY, list_keys, snapshot
 
 Kind = Literal["route", "model", "tool", "tenant"]
 
@@ -35,21 +35,42 @@ def require_known(app: str, kind: Kind, name: str) -> None:
     )
 
 
+def require_surge(app: str, route: str) -> None:
+    """Raise UsageError ``surge_missing`` when what is served has no cap under load to hold or to
+    lift, for this route or (EVERY) for any."""
+    releases = _releases(app)
+    if releases is None:
+        return
+    routes = [one for release in releases for one in release.routes.values()]
+    if not any(one.caps.surge for one in routes if route in (EVERY, one.name)):
+        raise UsageError(
+            "surge_missing",
+            f"{f'route {route} has no' if route else 'no route has a'} cap under load",
+            cure="use --output-tokens, or write caps.surge in tidegate.yaml",
+        )
+
+
 def _tenants(app: str) -> set[str]:
     with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
         return {key.tenant for key in list_keys(connection) if key.tenant is not None}
 
 
 def _served(app: str, kind: Kind) -> set[str] | None:
-    """Names in the release that the gateway was started with, and in those that have a weight."""
+    releases = _releases(app)
+    if releases is None:
+        return None
+    return {name for release in releases for name in _names(release, kind)}
+
+
+def _releases(app: str) -> list[Release] | None:
+    """The release that the gateway was started with, and those that have a weight."""
     try:
         runtime = read_runtime(locate(app).parent.resolve())
     except RuntimeStateError:
         return None
     with psycopg.connect(runtime.database_url) as connection:
         weighted = {one.release for one in snapshot(connection).traffic}
-    releases = [load_release(runtime.registry, one) for one in {runtime.release, *weighted}]
-    return {name for release in releases for name in _names(release, kind)}
+    return [load_release(runtime.registry, one) for one in {runtime.release, *weighted}]
 
 
 def _names(release: Release, kind: Kind) -> Iterable[str]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "switches": "what is switched by hand, who changed it, what workers run",
     "flag": "exchange the flags that choose variants",
     "traffic": "divide a route's requests over releases",
+    "secrets": "exchange a provider's keys while the gateway serves",
     "limits": "how much of each limit is used and left",
     "profile": "where each journey's time and money go",
     "receipts": "list, filter and show receipts",

@@ -18,7 +18,7 @@ from tidegate.cli.pictures import bar, money, plain_console, shorten
 from tidegate.cli.profile import parse_window
 from tidegate.ledger.find import Kept, ReceiptFilter, find_receipts, one_receipt
 from tidegate.ledger.reading import reading
-from tidegate.ledger.receipts import STAGES, Receipt
+from tidegate.ledger.receipts import STAGES, Attempt, Receipt
 from tidegate.ledger.rollups import cost_is_unknown
 from tidegate.ledger.spans import tidy
 from tidegate.spec import locate
@@ -258,7 +258,7 @@ def _stage_table(receipt: Receipt) -> Table:
 
 def _attempt_table(receipt: Receipt) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("attempt", "model", "time", "status", "code"):
+    for name in ("attempt", "model", "time", "status", "code", "note"):
         table.add_column(name, justify="right" if name == "time" else "left")
     for number, attempt in enumerate(receipt.attempts, start=1):
         table.add_row(
@@ -267,8 +267,20 @@ def _attempt_table(receipt: Receipt) -> Table:
             format_duration(attempt.ms / 1e3),
             str(attempt.status or "-"),
             shorten(attempt.code or "-"),
+            _attempt_note(attempt),
         )
     return table
+
+
+def _attempt_note(attempt: Attempt) -> str:
+    """What it is billed besides the answer, and what of it nobody could read."""
+    notes = []
+    if attempt.usage is not None:
+        about = "about " if attempt.usage.estimated else ""
+        notes.append(f"{about}{attempt.usage.prompt} + {attempt.usage.completion} tokens")
+    if attempt.skipped:
+        notes.append(f"{attempt.skipped} unreadable events passed over")
+    return ", ".join(notes) or "-"
 
 
 def _show_content(console: Console, name: str, sha: str | None, body: str | None) -> None:

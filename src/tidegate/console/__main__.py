@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import uvicorn
 
+from tidegate.console.protocol import BoundedProtocol
 from tidegate.console.run import make_app
 
 
@@ -27,6 +28,8 @@ def main(state: Path, host: str, port: int) -> None:
         make_app(state),
         host=host,
         port=port,
+        http=BoundedProtocol,
+        ws="none",
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -48,7 +48,7 @@ async def serve(
                     on_ready()
                     await stop.wait()
                 starting.cancel()
-                log.info("stopping")
+                log.info("stopping: what runs may take 30 seconds, a second Ctrl-C ends it at once")
                 await supervisor.stop()
     finally:
         _remove_runtime(app.runtime)

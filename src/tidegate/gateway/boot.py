@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError
+from tidegate.base.errors import ReleaseError, TidegateError
 from tidegate.base.hashing import canonical_json
 from tidegate.base.runtime import Runtime
 from tidegate.base.variables import bind
 from tidegate.gateway.admit import Limits
 from tidegate.gateway.cache import ExactCache
-from tidegate.gateway.call import Target, make_target
+from tidegate.gateway.call import Target, make_target, not_here, settings_of
 from tidegate.gateway.door import Door
 from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.plan import compile_plans, load_redactor
@@ -28,7 +28,7 @@ from tidegate.secrets.resolve import resolve
 from tidegate.stores.counters import Counters
 from tidegate.stores.settings import read_store_settings
 from tidegate.stores.valkey_client import ValkeyClient
-from tidegate.switches import FlagDocument
+from tidegate.switches import FlagDocument, SecretKey
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -71,6 +71,8 @@ class Loader:
         self._environment = environment
         self.own = load_release(runtime.registry, runtime.release)
         self._bound: dict[bytes, Target] = {}
+        self._secrets: tuple[SecretKey, ...] = ()
+        self._wrong: list[str] = []
 
     def release(self, digest: str) -> Loaded:
         own = digest == self._runtime.release
@@ -101,7 +103,33 @@ class Loader:
         key = canonical_json(model)
         if key not in self._bound:
             self._bound[key] = bind_model(model, self._runtime, self._environment)
+            self._key(self._bound[key])
         return self._bound[key]
+
+    def take_secrets(self, secrets: tuple[SecretKey, ...]) -> list[str]:
+        """Serve with the keys that ``secrets`` says, read anew from where they are kept; what of it
+        cannot be done here. A model whose keys cannot be read goes on with those it has."""
+        if secrets != self._secrets or self._wrong:
+            self._secrets = secrets
+            told = (self._key(target) for target in self._bound.values())
+            self._wrong = list(dict.fromkeys(words for words in told if words is not None))
+        return self._wrong
+
+    def _key(self, target: Target) -> str | None:
+        name = target.model.keys
+        if name is None or target.pooled:
+            return None
+        plain = name.removeprefix("secret:")
+        said = [one for one in self._secrets if one.secret == plain]
+        if not said:
+            return None
+        try:
+            keys = resolve(name, Path(self._runtime.state), self._environment).reveal()
+            target.set_keys(settings_of(keys, said))
+        except (TidegateError, OSError) as error:
+            return f"the keys of secret {plain} cannot be taken here: {error}"
+        missing = not_here(keys, said)
+        return f"secret {plain} has no key {' and no key '.join(missing)} here" if missing else None
 
     def _require_pools(self, release: Release) -> None:
         """A pool serves the weights of the release that the gateway was started with."""
@@ -134,10 +162,10 @@ def bind_model(model: Model, runtime: Runtime, environment: Mapping[str, str]) -
             f"model {model.name!r} has no base URL here: {', '.join(bound.unset) or 'none given'}",
             cure="set the variables named in base_url before tidegate up",
         )
-    key = None
+    keys = None
     if model.keys is not None:
-        key = resolve(model.keys, Path(runtime.state), environment).reveal()[0]
-    return make_target(model, bound.text, key)
+        keys = resolve(model.keys, Path(runtime.state), environment).reveal()
+    return make_target(model, bound.text, keys)
 
 
 def _no_pool(model: Model, how: str) -> ReleaseError:

@@ -114,6 +114,8 @@ class Door:
             (call.release or self.releases.own).header,
             ("x-tidegate-cache", call.cache),
         ]
+        if call.served_by is not None:
+            headers.append(("x-tidegate-served-by", call.served_by))
         if call.variant is not None:
             headers.append(("x-tidegate-variant", call.variant))
         if call.model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import perf_counter_ns
 
 from tidegate.base.errors import RequestError
@@ -12,7 +13,8 @@ from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_ch
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import clamp_surge, render
-from tidegate.gateway.route import choose
+from tidegate.gateway.route import choose, need_of
+from tidegate.gateway.stand_in import stand_in
 from tidegate.gateway.values import Answer, Call, Headers
 from tidegate.gateway.wire.http_server import Request, Response
 from tidegate.gateway.wire.openai import error_event
@@ -29,6 +31,7 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
     again = await door.idempotency.look(call, request.header(b"idempotency-key"))
     call.leave("admit", perf_counter_ns())
     if again is not None:
+        call.served_by = "cache"
         await _replay(door, call, again, out)
         return
     flight = place = None
@@ -44,19 +47,22 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         await door.limits.granted(call, kept)
         call.leave("cache", perf_counter_ns())
         if kept is not None:
+            call.served_by = "cache"
             await _replay(door, call, kept, out)
             return
 
         place = await door.queue.enter(call)
         clamp_surge(call, door.queue.surging(call))
-        chain = choose(allowed(call))
+        chain = choose(allowed(call), need_of(call.upstream))
         call.leave("route", perf_counter_ns())
-        if call.stream and call.plan.route.hold == "first_content":
-            stream = await ask_stream(call, chain.targets)
-            await _relay(door, call, stream, flight, out)
-        else:
-            answer = await ask_whole(call, chain.targets)
-            await _return(door, call, answer, flight, out)
+        try:
+            await _ask(door, call, chain.targets, flight, out)
+        except RequestError as error:  # nothing was sent yet
+            instead = await stand_in(door.cache, call, error)
+            if instead is None:
+                raise
+            call.leave("call", perf_counter_ns())
+            await _replay(door, call, instead, out)
     except RequestError as error:
         if call.again is not None:
             call.again.refuse(call, error)
@@ -68,6 +74,24 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
             door.cache.leave(flight)
         if call.again is not None:
             call.again.leave()
+
+
+async def _ask(
+    door: Door, call: Call, targets: Sequence[Target], flight: Flight | None, out: Response
+) -> None:
+    if call.stream and call.plan.route.hold == "first_content":
+        stream = await ask_stream(call, targets)
+        await _relay(door, call, stream, flight, out)
+    else:
+        answer = await ask_whole(call, targets)
+        await _return(door, call, answer, flight, out)
+
+
+def _by(call: Call, model: str) -> None:
+    """``model`` answered."""
+    call.model = model
+    first: str = call.plan.route.models[0]
+    call.served_by = "model" if model == first else "fallback"
 
 
 def still_served(call: Call, kept: Answer | None) -> Answer | None:
@@ -98,7 +122,8 @@ async def _return(
 ) -> None:
     """A whole answer, streamed or not: guard it, keep it, record it, send it."""
     call.leave("call", perf_counter_ns())
-    call.model, call.usage, call.finish = answer.model, answer.usage, answer.finish
+    _by(call, answer.model)
+    call.usage, call.finish = answer.usage, answer.finish
     if not answer.stream:
         call.answer_content = answer.body
     elif call.plan.route.store_content:
@@ -110,6 +135,7 @@ async def _return(
         call.leave("guard", perf_counter_ns())
     if flight is not None:
         door.cache.keep(flight, answer, call.plan.route.cache_ttl)
+    door.cache.remember(call, answer)
     if call.again is not None:
         call.again.keep(answer)
     call.status, call.outcome = 200, "served"
@@ -131,7 +157,7 @@ async def _stream_out(door: Door, call: Call, headers: Headers, body: bytes, out
 
 async def _replay(door: Door, call: Call, answer: Answer, out: Response) -> None:
     """An answer that was kept: it was guarded when it was made, so it is only recorded."""
-    if call.again is not None:
+    if call.again is not None and call.served_by == "cache":  # else a retry may do better
         call.again.keep(answer)
     call.stream = answer.stream
     call.model, call.replayed, call.finish = answer.model, answer.usage, answer.finish
@@ -151,9 +177,9 @@ async def _relay(
 ) -> None:
     """A stream past its commit point: each event goes out as it comes; a failure is told in-band
     and never looks like an ending."""
-    call.model = stream.target.model.name
+    _by(call, stream.target.model.name)
     sent: list[bytes] = []
-    kept = flight is not None or call.again is not None
+    kept = flight is not None or call.again is not None or call.plan.route.stale is not None
     code: str | None = "client_gone"
     try:
         out.begin(door.stream_headers(door.headers(call)))
@@ -175,6 +201,7 @@ async def _relay(
             call.leave("guard", perf_counter_ns())
         if flight is not None:
             door.cache.keep(flight, answer, call.plan.route.cache_ttl)
+        door.cache.remember(call, answer)
         if call.again is not None:
             call.again.keep(answer)
         stream.close()

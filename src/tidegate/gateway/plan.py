@@ -13,10 +13,10 @@ import msgspec
 from tidegate.base.errors import ReleaseError
 from tidegate.base.hashing import canonical_json
 from tidegate.gateway.admit import limits_of
-from tidegate.gateway.call import HedgeBudget, Target
+from tidegate.gateway.call import HedgeBudget, RetryBudget, Target
 from tidegate.gateway.guard import OutputGuard
 from tidegate.gateway.render import Template, compile_template
-from tidegate.release.values import Caps, Release, Route
+from tidegate.release.values import Caps, Release, Retries, Route
 
 
 class Plan:
@@ -37,6 +37,7 @@ class Plan:
         self.template: Template | None = None
         self.guard: OutputGuard | None = None
         self.hedge = HedgeBudget(route.hedge) if route.hedge is not None else None
+        self.retries = RetryBudget(route.retries.budget, 0.0)
         self.tools: bytes | None = None
         self.response_format: bytes | None = None
         prompt = release.prompts[route.prompt] if route.prompt else None
@@ -57,21 +58,26 @@ class Plan:
                 }
             )
         self.limits = limits_of(release.limits, route, release.models)
-        # What does not change an answer: the cache's own settings, the kept content, the queue, the
-        # cap under load (a whole answer is the same under it, and one that was cut is not kept).
+        # What does not change an answer: the cache's own settings, the kept content, the queue, who
+        # is asked again, what stands in for an answer, the cap under load (a whole answer is the
+        # same under it, and one that was cut is not kept).
         identity = (
             msgspec.structs.replace(
                 route,
                 cache_ttl=None,
                 store_content=True,
                 queue=None,
+                retries=Retries(),
+                hedge=None,
+                stale=None,
+                template=None,
                 flag=None,
                 variants={},
                 caps=msgspec.structs.replace(route.caps, surge=None),
             ),
             prompt,
             [release.tools[name] for name in route.tools],
-            [release.models[name] for name in route.models],
+            [msgspec.structs.replace(release.models[name], breaker=None) for name in route.models],
             # Where a variable in base_url leads here; a pool's address says nothing about answers.
             [None if target.pooled else target.pool.origin for target in self.targets],
         )

@@ -18,7 +18,7 @@ from tidegate.base.errors import TidegateError
 from tidegate.gateway.call import Target
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.values import Call
-from tidegate.switches import EVERY, FlagDocument, Standing, SwitchSnapshot, Weight
+from tidegate.switches import EVERY, FlagDocument, SecretKey, Standing, SwitchSnapshot, Weight
 from tidegate.switches.traffic_rules import Split, pick, split_of
 
 log = logging.getLogger("tidegate.gateway")
@@ -69,6 +69,10 @@ class Loader(Protocol):
     def release(self, digest: str) -> Loaded: ...
 
     def flags(self, document: FlagDocument) -> Flags: ...
+
+    def take_secrets(self, secrets: tuple[SecretKey, ...]) -> list[str]:
+        """Serve with these keys; what of that cannot be done here."""
+        ...
 
     def let_go(self, targets: Iterable[Target]) -> None:
         """No release needs these any more."""
@@ -225,7 +229,11 @@ class Releases:
                 )
         self.routes = {**routes, **self.own.plans}
         self._failed = failed
-        wrong = [*failed.values(), *self._wrong(by_route)]
+        wrong = [
+            *failed.values(),
+            *self._wrong(by_route),
+            *self._loader.take_secrets(wanted.secrets),
+        ]
         for words in wrong:
             log.warning("degraded: %s", words)
         self._standing = Standing(version=wanted.version, error="; ".join(wrong) or None)

@@ -21,6 +21,7 @@ from tidegate.base.errors import RequestError
 from tidegate.base.ids import new_id
 from tidegate.gateway.admit import bearer, find_model
 from tidegate.gateway.boot import Parts
+from tidegate.gateway.call import draining
 from tidegate.gateway.path import serve
 from tidegate.gateway.record import settle
 from tidegate.gateway.values import Call
@@ -102,19 +103,26 @@ class Gateway:
     def gauges(self) -> dict[str, float]:
         """What is under way or held in this worker at this moment."""
         parts = self._parts
-        pools = [target.pool.statistics() for target in self._door.releases.targets()]
+        targets = self._door.releases.targets()
+        pools = [target.pool.statistics() for target in targets]
         spool = parts.spool.statistics()
+        queues = self._door.queue.statistics().values()
         now: dict[str, float] = {
             "tasks": len(asyncio.all_tasks()),
             "upstream_busy": sum(pool.busy for pool in pools),
             "upstream_idle": sum(pool.idle for pool in pools),
             "cache_flights": self._door.cache.statistics().flights,
+            "queue_places": sum(queue.in_use for queue in queues),
+            "queue_waiting": sum(queue.waiting for queue in queues),
+            **draining(target.keys for target in targets),
+            "idempotency_held": self._door.idempotency.statistics().held,
             "valkey_pending": parts.store.statistics().pending,
             "spool_waiting": spool.waiting,
         }
         if self.server is not None:
             server = self.server.statistics()
             now |= {"connections": server.connections, "running": server.running}
+            now["connections_leaving"] = self.server.leaving
         return now
 
     def _report(self) -> None:
@@ -175,6 +183,7 @@ class Gateway:
     def _cut(self, call: Call, out: Response) -> None:
         """This worker must end before the answer did: the client is told, and so is the receipt."""
         error = _draining()
+        log.warning("request %s of key %s was cut: the drain time is over", call.id, call.key_id)
         if call.attempts and call.attempts[-1].code == "client_gone":
             call.attempts[-1] = msgspec.structs.replace(call.attempts[-1], code=error.code)
         if not out.begun:

@@ -8,7 +8,7 @@ import msgspec
 
 from tidegate.base.money import Usage
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
-from tidegate.ledger.receipts import Attempt, CacheResult, Outcome
+from tidegate.ledger.receipts import Attempt, CacheResult, Outcome, ServedBy
 from tidegate.stores.counters import Borrow, Borrowing
 from tidegate.stores.windows import Calendar, Unit, Window
 
@@ -138,6 +138,7 @@ class Call:
         "recorded",
         "release",
         "replayed",
+        "served_by",
         "stages",
         "started",
         "status",
@@ -150,6 +151,7 @@ class Call:
         "usage",
         "variant",
         "variant_reason",
+        "waited",
         "wants_usage",
     )
 
@@ -197,6 +199,9 @@ class Call:
         """What was borrowed of limits; None where the route has none."""
         self.cache: CacheResult = "off"
         self.cache_key: bytes | None = None
+        self.served_by: ServedBy | None = None
+        self.waited = 0.0
+        """Milliseconds of backoff before the try that is under way."""
         self.model: str | None = None
         self.usage: Usage | None = None
         self.replayed: Usage | None = None

@@ -22,7 +22,7 @@ _COLUMNS = (
     "route, journey, tenant, key, model, stream, code, finish, prompt_tokens, completion_tokens, "
     "cached_tokens, reasoning_tokens, estimated, replayed, cost, cache, stages, first_token, "
     "total, attempts, trace, parent, worker, request_sha, response_sha, "
-    "queued, capped, variant, variant_reason"
+    "queued, capped, served_by, variant, variant_reason"
 )
 
 
@@ -183,6 +183,7 @@ def _receipt(row: tuple[Any, ...]) -> Receipt:
         worker=row[28],
         queued=row[31],
         capped=row[32],
-        variant=row[33],
-        variant_reason=row[34],
+        served_by=row[33],
+        variant=row[34],
+        variant_reason=row[35],
     )

@@ -23,6 +23,38 @@ CacheResult = Literal["off", "miss", "hit", "shared", "bypass", "down", "idempot
 ``down``: the store did not answer in time. ``idempotent``: the kept answer to an earlier request
 with the same Idempotency-Key."""
 
+ServedBy = Literal["model", "fallback", "cache", "stale", "template"]
+"""``model``: the first of the route. ``stale``: a kept answer whose time was over. ``template``:
+the route's fixed text."""
+
+
+ATTEMPT_CODES = frozenset(
+    (
+        "upstream_unreachable",
+        "upstream_connect_timeout",
+        "upstream_first_token_timeout",
+        "upstream_idle_timeout",
+        "upstream_rate_timeout",
+        "upstream_answer_timeout",
+        "upstream_total_timeout",
+        "upstream_cut",
+        "upstream_protocol",
+        "upstream_too_large",
+        "upstream_rate_limited",
+        "upstream_key_rejected",
+        "upstream_model_missing",
+        "upstream_breaker_open",
+        "upstream_error",
+        "upstream_refused",
+        "context_length_exceeded",
+        "content_policy_violation",
+        "output_invalid",
+        "hedge_lost",
+        "client_gone",
+    )
+)
+"""Codes of failed tries that are counted each by itself."""
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One try at one model. Failed tries have a ``code``."""
@@ -34,6 +66,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str | None = None
     usage: Usage | None = None
     """Tokens of a try that failed while it answered: they are billed beside those of the answer."""
+    key: str | None = None
+    """Fingerprint of the provider's key that was used."""
+    waited: float = 0.0
+    """Milliseconds of backoff before this try."""
     skipped: int = 0
     """Events of its stream that nobody could read and that were passed over."""
 
@@ -77,6 +113,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queued: float | None = None
     """Milliseconds that it waited for a place of its route; None where the route has no queue. They
     are part of ``total`` and of no stage."""
+    served_by: ServedBy | None = None
+    """Where the answer came from; None when there was none."""
     capped: str | None = None
     """What made the answer's length limit tighter than the release says: ``surge`` (load) or
     ``switch`` (an operator)."""

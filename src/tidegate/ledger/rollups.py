@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from tidegate.ledger.receipts import STAGES, Receipt
+from tidegate.ledger.receipts import ATTEMPT_CODES, STAGES, Receipt
 from tidegate.ledger.spans import tidy
 from tidegate.stats.share import Shelves
 from tidegate.stats.sketch import Sketch
@@ -23,6 +23,8 @@ TOTAL, FIRST_TOKEN, STAGE = "total", "first_token", "stage."
 MANY = "(many)"
 """Stands for what exceeds ``MOST_KEYS``: route and journey names may come from clients."""
 MOST_KEYS = 256
+OTHER = "other"
+"""Stands for the codes of a provider's own, which may be any."""
 
 T = TypeVar("T")
 
@@ -184,6 +186,15 @@ def _tally(group: Sequence[Receipt]) -> dict[str, float]:
     for r in group:
         for name in (f"outcome.{r.outcome}", f"cache.{r.cache}", f"status.{r.status // 100}xx"):
             counted[name] = get(name, 0) + 1
+        if r.served_by is not None:
+            name = f"served.{r.served_by}"
+            counted[name] = get(name, 0) + 1
+        for attempt in r.attempts:
+            if attempt.code is not None:
+                name = "failed_attempt." + (
+                    attempt.code if attempt.code in ATTEMPT_CODES else OTHER
+                )
+                counted[name] = get(name, 0) + 1
         usage = r.usage
         if usage is not None:
             prompt += usage.prompt

@@ -20,7 +20,7 @@ RECEIPT_COLUMNS = (
     "id, at, kind, status, outcome, release, route, journey, tenant, key, model, stream, code, "
     "finish, prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, estimated, "
     "replayed, cost, cache, stages, first_token, total, attempts, trace, parent, worker, "
-    "request_sha, response_sha, queued, capped, variant, variant_reason"
+    "request_sha, response_sha, queued, capped, served_by, variant, variant_reason"
 )
 CONTENT_COLUMNS = "sha256, day, body"
 
@@ -104,7 +104,7 @@ def receipt_line(receipt: Receipt, request_sha: bytes | None, response_sha: byte
         f"{_NULL if r.parent is None else escape(r.parent)}\t{r.worker}\t"
         f"{binary_field(request_sha)}\t{binary_field(response_sha)}\t"
         f"{_NULL if r.queued is None else r.queued}\t{field[r.capped]}\t"
-        f"{field[r.variant]}\t{field[r.variant_reason]}"
+        f"{field[r.served_by]}\t{field[r.variant]}\t{field[r.variant_reason]}"
     )
 
 

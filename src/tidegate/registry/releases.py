@@ -104,7 +104,7 @@ def _manifest(registry: Path, digest: str) -> Manifest:
         digest = resolve(registry, digest)
     try:
         return msgspec.json.decode(read_blob(registry, digest), type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReleaseError(
             "release_unreadable",
             f"{digest} is not a release of tidegate: {error}",

@@ -19,7 +19,9 @@ from tidegate.release.encoding import decode_release, encode_release
 from tidegate.release.files import Files, Pins
 from tidegate.release.values import (
     Artifact,
+    Breaker,
     Caps,
+    FixedAnswer,
     Flags,
     GatewaySettings,
     Hedge,
@@ -34,6 +36,7 @@ from tidegate.release.values import (
     Prompt,
     QueueSettings,
     Release,
+    Retries,
     Route,
     Surge,
     Timeouts,
@@ -104,6 +107,20 @@ def _model(name: str, model: types.Model) -> Model:
         ),
         artifacts={role: _artifact(a) for role, a in sorted(model.files().items())},
         pool=settings if local else None,
+        context=model.context or (pool.context if local else None),
+        can=model.can,
+        breaker=_breaker(model.breaker),
+    )
+
+
+def _breaker(breaker: types.Breaker | None) -> Breaker | None:
+    if breaker is None:
+        return None
+    return Breaker(
+        failures=breaker.failures,
+        minimum=breaker.minimum,
+        window=breaker.window,
+        open=breaker.open,
     )
 
 
@@ -142,9 +159,13 @@ def _tool(name: str, tool: types.Tool, pins: Pins) -> Tool:
 
 def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) -> Route:
     chain = tuple(dict.fromkeys((route.answering(), *route.fallback_models())))
+    stale, template = None, None
     for step in route.fallback:
-        if isinstance(step, types.Template):
-            pins.text(step.template)
+        if isinstance(step, types.Stale):
+            stale = step.stale
+        elif isinstance(step, types.Template):
+            file, text = pins.text(step.template)
+            template = FixedAnswer(file, text.strip())
     output = None
     if route.output is not None:
         file, schema = _json_schema(route.output, pins)
@@ -165,7 +186,12 @@ def _route(name: str, route: types.Route, models: dict[str, Model], pins: Pins) 
         ),
         caps=_caps(route.caps),
         hold=route.hold,
+        retries=Retries(
+            most=route.retries.most, backoff=route.retries.backoff, budget=route.retries.budget
+        ),
         hedge=_hedge(route.hedge),
+        stale=stale,
+        template=template,
         queue=_queue(route.queue),
         output=output,
         flag=route.flag,

@@ -26,7 +26,7 @@ _SECTIONS = {
 
 _SINGLE = ("gateway", "ledger", "train")
 _TIMES = {"cache_ttl", "connect", "first_token", "idle", "total", "after", "every", "wait"}
-_TIMES |= {"idempotency"}
+_TIMES |= {"idempotency", "backoff", "stale", "window", "open"}
 _TIMES |= {"keep_receipts", "keep_content"}
 _WORDS = {
     "cache_ttl": "cache",
@@ -36,7 +36,7 @@ _WORDS = {
     "store_content": "store content",
     "train": "release",
 }
-_FILES = {("file",), ("output", "file")}
+_FILES = {("file",), ("output", "file"), ("template", "file")}
 """Where the pin of a file stands whose content is told by what was read from it."""
 _ABSENT = msgspec.UNSET
 _MOST = 60
@@ -72,7 +72,9 @@ def changes(a: Release, b: Release) -> tuple[Change, ...]:
 def _files_in_words(release: Release) -> set[str]:
     """Files whose change is told where they are used."""
     schemas = (route.output.file.path for route in release.routes.values() if route.output)
+    fixed = (route.template.file.path for route in release.routes.values() if route.template)
     return {
+        *fixed,
         *(prompt.file.path for prompt in release.prompts.values()),
         *(tool.file.path for tool in release.tools.values()),
         *(pin.path for pin in release.datasets.values()),

@@ -31,7 +31,7 @@ def decode_release(data: bytes) -> Release:
         if version == SCHEMA_VERSION:
             return msgspec.json.decode(data, type=Release)
         problem = f"it has format {version}, this tidegate reads format {SCHEMA_VERSION}"
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem = str(error)
     raise ReleaseError(
         "release_unreadable",

@@ -45,6 +45,15 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
 
 
+class Breaker(msgspec.Struct, frozen=True, kw_only=True):
+    """When a model that fails is left alone. Times in seconds."""
+
+    failures: float = 0.5
+    minimum: int = 5
+    window: float = 30.0
+    open: float = 5.0
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model that routes can name."""
 
@@ -62,6 +71,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: dict[str, Artifact] = {}
     """Role of the file (``weights``, ``tokenizer``) to its pin; empty unless ``local``."""
     pool: PoolSettings | None = None
+    context: int | None = None
+    """Tokens that fit into it; None: not known."""
+    can: tuple[str, ...] | None = None
+    """Of tools, schema and images; None: not known."""
+    breaker: Breaker | None = Breaker()
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +108,23 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """JSON Schema of the arguments."""
     cost: float | None = None
     """US dollars a call."""
+
+
+class Retries(msgspec.Struct, frozen=True, kw_only=True):
+    """When the same model is asked again."""
+
+    most: int = 2
+    backoff: float = 0.25
+    """Seconds."""
+    budget: float = 0.2
+    """Share of the route's requests."""
+
+
+class FixedAnswer(msgspec.Struct, frozen=True):
+    """Text that is the answer when nothing else is."""
+
+    file: Pinned
+    text: str
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,7 +211,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     caps: Caps = Caps()
     hold: Literal["first_content", "answer"] = "first_content"
     """Until when a stream is held back from its client."""
+    retries: Retries = Retries()
     hedge: Hedge | None = None
+    stale: float | None = None
+    """Seconds: how old a kept answer may be that is given when no model answers."""
+    template: FixedAnswer | None = None
+    """Given when no model answers and no kept answer is young enough."""
     queue: QueueSettings | None = None
     """None means no bound."""
     output: OutputSchema | None = None

@@ -7,6 +7,6 @@ Words:    secret, reveal, pool of keys
 """
 
 from tidegate.secrets.resolve import resolve
-from tidegate.secrets.values import Secret
+from tidegate.secrets.values import Secret, fingerprint
 
-__all__ = ["Secret", "resolve"]
+__all__ = ["Secret", "fingerprint", "resolve"]

@@ -6,7 +6,6 @@ whoever's who set it there. Comment lines stay where they are.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,12 +13,7 @@ from tidegate.base.errors import SecretError
 from tidegate.base.locks import file_lock
 from tidegate.base.runtime import write_private
 from tidegate.secrets.resolve import check_keys, place_of, plain_name, read_keys, variable_of
-
-
-def fingerprint(key: str) -> str:
-    """How a provider's key is named where people and receipts see it: 8 hex digits of its sha256.
-    The key cannot be found from it."""
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
+from tidegate.secrets.values import fingerprint
 
 
 def add_key(name: str, key: str, state_folder: Path, environment: Mapping[str, str]) -> str:

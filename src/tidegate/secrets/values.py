@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+
+def fingerprint(key: str) -> str:
+    """How a provider's key is named where people and receipts see it: the first 8 hex digits of its
+    sha256, enough to tell keys apart and useless to guess them."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 class Secret:

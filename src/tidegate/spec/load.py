@@ -151,7 +151,7 @@ class _Show:
             message=finding.message,
             expected=finding.expected,
             nearest=finding.nearest,
-            source=source[: column - 1] + "..." if _may_be_a_key(finding.path) else source,
+            source=_shown(finding.path, source, column - 1),
         )
 
     def notice(self, finding: Finding) -> Notice:
@@ -165,6 +165,9 @@ class _Show:
         )
 
 
-def _may_be_a_key(path: SpecPath) -> bool:
-    """Whether a provider's key may stand at ``path`` by mistake: it is not shown then."""
-    return len(path) == 3 and path[0] == "models" and path[2] == "keys"
+def _shown(path: SpecPath, source: str, start: int) -> str:
+    """``source``, without its value where that may be a provider's key, or hold one, by mistake."""
+    if len(path) != 3 or path[0] != "models":
+        return source
+    in_url = path[2] == "base_url" and any(sign in source[start:] for sign in "@?#")
+    return source[:start] + "..." if path[2] == "keys" or in_url else source

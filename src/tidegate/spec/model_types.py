@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tidegate.spec.scalars import AppPath, Name, Part, Sha256, text
+from tidegate.spec.scalars import AppPath, Duration, Items, Name, Part, Sha256, Share, text
 
 
 def _pinned(value: str) -> str:
@@ -32,6 +32,10 @@ def _secret(value: object) -> object:
             "environment as TIDEGATE_SECRET_NAME or in the file .tidegate/secrets/NAME"
         )
     return value
+
+
+def _off(value: object) -> object:
+    return None if value is False or value == "off" else value
 
 
 class Artifact(Part):
@@ -103,6 +107,25 @@ class Price(Part):
     """Prompt tokens read from the provider's own cache; left out: as `input`."""
 
 
+class Breaker(Part):
+    """Leave a model alone that fails: of its last requests too many gave no answer. Then nothing is
+    sent to it for a while, its fallbacks answer at once, and one request at a time probes it. Each
+    worker has its own breaker for each of the model's keys."""
+
+    failures: Share = Field(0.5, gt=0, examples=["50%"])
+    """Share of failed requests that opens it."""
+    minimum: int = Field(5, ge=1)
+    """Failures that there must be."""
+    window: Duration = Field(30.0, gt=0)
+    """How far back failures count."""
+    open: Duration = Field(5.0, gt=0)
+    """How long it stays open before the first probe; after each probe that fails half as long
+    again, up to three times this."""
+
+
+Capability = Literal["tools", "schema", "images"]
+
+
 class Model(Part):
     """One model that routes can name."""
 
@@ -132,6 +155,17 @@ class Model(Part):
     """The weights of a local model; short for `artifacts: {weights: ...}`."""
     artifacts: dict[Name, Artifact] = {}
     """The files of a local model by role: `weights`, `tokenizer`."""
+    context: int | None = Field(None, ge=1, examples=[128000])
+    """Tokens that fit into it, prompt and answer together. A request that needs more passes it
+    over, where another model of the route has room; left out: nothing is passed over."""
+    can: Items[Capability] | None = Field(None, examples=["[tools, schema]"])
+    """What it can do beside text: call `tools`, keep to a JSON `schema`, read `images`. A request
+    that needs more passes it over, where another model of the route can; left out: everything."""
+    breaker: Annotated[
+        Breaker | None,
+        BeforeValidator(_off, json_schema_input_type=Breaker | Literal["off"]),
+    ] = Breaker()
+    """When it is left alone because it fails; `off`: never."""
     pool: Pool | None = None
     """How a local model is run; left out: 2 slots of 4096 tokens on one thread."""
 

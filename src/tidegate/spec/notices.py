@@ -13,8 +13,6 @@ NOT_YET: dict[tuple[str, ...], str] = {
     ("routes", "*", "models", "choose"): "the large model answers",
     ("routes", "*", "cache", "semantic"): "only identical requests are answered from the cache",
     ("routes", "*", "guard"): "only the schema of output is checked",
-    ("routes", "*", "fallback", "#", "stale"): "this step is skipped",
-    ("routes", "*", "fallback", "#", "template"): "this step is skipped",
     ("journeys", "*", "slo"): "the profile shows the figures; nothing is held or stopped",
     ("tools", "*", "cost"): "it is not added to what a request costs",
     ("datasets", "*", "cluster"): "no eval reads it",

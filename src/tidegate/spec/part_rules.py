@@ -79,7 +79,7 @@ def _remote(at: Path, model: Model) -> Iterator[Finding]:
     if model.base_url and not _ADDRESS.fullmatch(model.base_url):
         yield Finding(
             path=(*at, "base_url"),
-            message=f"{model.base_url!r} is not an address",
+            message=f"{_bare(model.base_url)} is not an address",
             expected="http://host/v1, https://host/v1 or ${VARIABLE}",
         )
     elif model.base_url and (wrong := _unfit(model.base_url)):
@@ -92,6 +92,11 @@ def _remote(at: Path, model: Model) -> Iterator[Finding]:
         if key in model.model_fields_set:
             message = f"{key} is only used by a local model"
             yield Finding(path=(*at, key), message=message, expected="provider: local", at_key=True)
+
+
+def _bare(base_url: str) -> str:
+    """``base_url`` as it may be shown: not at all where it may hold a key."""
+    return "base_url" if any(sign in base_url for sign in "@?#") else repr(base_url)
 
 
 def _unfit(base_url: str) -> str | None:

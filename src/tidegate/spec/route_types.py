@@ -165,6 +165,22 @@ class Timeouts(Part):
     """For everything."""
 
 
+class Retries(Part):
+    """Ask the same model again when it fails in a way that may pass: a connection that breaks
+    before any content, a rate limit, an error of its server. Never after the first content has
+    reached the client. The wait is random, up to `backoff` doubled each time, and never shorter
+    than what the provider asks for (`retry-after` in any of its forms); a model that asks for more
+    than 5 seconds is passed over while there are fallbacks."""
+
+    most: int = Field(2, ge=0, le=10)
+    """Most retries of one request at one model; 0: none."""
+    backoff: Duration = 0.25
+    """Longest wait before the first retry; the second has twice as much."""
+    budget: Share = Field(0.2, examples=["20%"])
+    """Retries as a share of the route's requests, so that an outage is not met with a multiple of
+    the traffic; each worker counts its own and may save up ten. 0%: none."""
+
+
 class Surge(Part):
     """Tighter caps under load."""
 
@@ -275,6 +291,8 @@ class Route(Part):
     complete (8 MiB at most), so that an answer which breaks off, stalls or does not meet `output`
     is never seen: the next model of `fallback` is asked anew, and the client gets one whole answer
     or an error with its status. While an answer is held, the client hears nothing."""
+    retries: Retries = Retries()
+    """When the same model is asked again."""
     hedge: Hedge | None = Field(None, examples=["{after: 800ms, spend: 5%}"])
     """Ask a second model when the first one is slow to begin; left out: wait for the first."""
     queue: Queue | None = None

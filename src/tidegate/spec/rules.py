@@ -12,7 +12,7 @@ from tidegate.spec.files import Files, uses
 from tidegate.spec.limit_rules import limits
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.part_rules import Names, inputs, models
-from tidegate.spec.route_types import ModelChoice, Route
+from tidegate.spec.route_types import ModelChoice, Route, Stale, Template
 from tidegate.spec.types import Spec
 
 
@@ -71,6 +71,7 @@ def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
         yield from _kinds(spec, at, route)
         yield from _times(at, route)
         yield from _queue(at, route)
+        yield from _fallback_order(at, route)
 
 
 def _variants(at: Path, route: Route, names: Names) -> Iterator[Finding]:
@@ -144,6 +145,21 @@ def _queue(at: Path, route: Route) -> Iterator[Finding]:
             message="the cap under load is not below the cap at any load",
             expected=f"less than {cap}",
         )
+
+
+def _fallback_order(at: Path, route: Route) -> Iterator[Finding]:
+    """Models, then a kept answer, then fixed text: what stands after the last is never reached."""
+    order = {str: 0, Stale: 1, Template: 2}
+    reached = 0
+    for index, step in enumerate(route.fallback):
+        rank = order[type(step)]
+        if rank < reached or (rank and rank == reached):
+            yield Finding(
+                path=(*at, "fallback", index),
+                message="this step stands after one that ends the chain",
+                expected="models first, then one {stale: ...}, then one {template: ...}",
+            )
+        reached = max(reached, rank)
 
 
 def _gateway(spec: Spec, _: Names) -> Iterator[Finding]:

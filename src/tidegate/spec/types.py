@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from tidegate.spec.limit_types import Limit, Match
-from tidegate.spec.model_types import Artifact, Model, Pool, Price
+from tidegate.spec.model_types import Artifact, Breaker, Model, Pool, Price
 from tidegate.spec.proof_types import Dataset, Environment, Eval, Journey, Slo, Train
 from tidegate.spec.route_types import (
     Cache,
@@ -17,6 +17,7 @@ from tidegate.spec.route_types import (
     ModelChoice,
     Prompt,
     Queue,
+    Retries,
     Route,
     Stale,
     Store,
@@ -29,6 +30,7 @@ from tidegate.spec.scalars import AppPath, Duration, Items, Name, Part, Size, te
 
 __all__ = [
     "Artifact",
+    "Breaker",
     "Cache",
     "Caps",
     "Dataset",
@@ -48,6 +50,7 @@ __all__ = [
     "Prompt",
     "Queue",
     "Retention",
+    "Retries",
     "Route",
     "Slo",
     "Spec",

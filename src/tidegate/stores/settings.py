@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 import msgspec
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from tidegate.base.durations import parse_duration
 from tidegate.base.errors import StoreError
@@ -61,4 +64,22 @@ def _url(environment: Mapping[str, str], variable: str) -> str | None:
             f"{variable} has a scheme that is not known",
             cure=f"let it start with {' or '.join(_SCHEMES[variable])}, or unset it",
         )
+    if value and not _readable(value, variable):
+        raise StoreError(
+            "store_url_invalid",
+            f"{variable} cannot be read as a URL",
+            cure="write a password's signs other than letters and digits as %XX (a % as %25)",
+        )
     return value or None
+
+
+def _readable(url: str, variable: str) -> bool:
+    """Whether who connects can read ``url``. Otherwise its own error would repeat parts of it."""
+    try:
+        if variable == DATABASE_VARIABLE:
+            conninfo_to_dict(url)
+        else:
+            _ = urlsplit(url).port
+    except (psycopg.Error, ValueError):
+        return False
+    return True

@@ -199,7 +199,8 @@ class _Resp(asyncio.Protocol):
         while True:
             try:
                 reply = self._reader.gets()
-            except hiredis.ProtocolError as error:
+            except (hiredis.ProtocolError, TypeError, ValueError, OverflowError) as error:
+                # The latter for what no Python value can be, such as a map whose key is a list.
                 self.close(f"not a Valkey answer: {error}")
                 return
             if reply is _NOT_YET:

@@ -228,6 +228,6 @@ def _read(path: Path) -> SwitchSnapshot | None:
         return msgspec.json.decode(path.read_bytes(), type=SwitchSnapshot)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         log.warning("the kept switches in %s cannot be read: %s", path, error)
         return None

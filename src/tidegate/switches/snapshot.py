@@ -25,7 +25,10 @@ SELECT json_build_object(
       'route', route, 'release', release, 'weight', weight)
       ORDER BY route, place), '[]') FROM traffic),
   'flags', (SELECT json_build_object('number', d.number, 'body', d.body, 'hash', d.hash)
-      FROM flags_in_force f JOIN flag_documents d ON d.number = f.number)
+      FROM flags_in_force f JOIN flag_documents d ON d.number = f.number),
+  'secrets', (SELECT coalesce(json_agg(json_build_object(
+      'secret', secret, 'fingerprint', fingerprint, 'state', state, 'share', share)
+      ORDER BY secret, fingerprint), '[]') FROM secret_keys)
 )::text FROM switches_version v
 """
 _decoder = msgspec.json.Decoder(SwitchSnapshot)

@@ -56,6 +56,20 @@ class FlagDocument(msgspec.Struct, frozen=True, kw_only=True):
     """How its fractional rules hash a user."""
 
 
+SecretState = Literal["active", "canary", "draining", "revoked"]
+
+
+class SecretKey(msgspec.Struct, frozen=True, kw_only=True):
+    """How one key of a provider serves. A key that no value names is active."""
+
+    secret: str
+    """Name of the secret that holds it."""
+    fingerprint: str
+    state: SecretState
+    share: float = 1.0
+    """Of a canary: its share of the requests to the model."""
+
+
 class SwitchSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Every switch at one version."""
 
@@ -65,6 +79,7 @@ class SwitchSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     caps: tuple[Cap, ...] = ()
     traffic: tuple[Weight, ...] = ()
     flags: FlagDocument | None = None
+    secrets: tuple[SecretKey, ...] = ()
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import psycopg
 from tidegate.base.errors import UsageError
 from tidegate.switches.changes import Change, Draft, changing, user_name
 from tidegate.switches.snapshot import snapshot
-from tidegate.switches.values import Cap, FlagDocument, Kill, KillKind, Weight
+from tidegate.switches.values import Cap, FlagDocument, Kill, KillKind, SecretKey, Weight
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +62,11 @@ def lift_kill(connection: psycopg.Connection, kind: KillKind, name: str, author:
     return _made(draft)
 
 
-def set_cap(connection: psycopg.Connection, wanted: Cap, author: Author) -> Change:
-    """Cap a route, or all; what ``wanted`` leaves open stays as it was, surge included."""
+def set_cap(
+    connection: psycopg.Connection, wanted: Cap, author: Author, *, by_load: bool = False
+) -> Change:
+    """Cap a route, or all; what ``wanted`` leaves open stays as it was. ``by_load``: the load alone
+    decides again whether the release's cap under load holds."""
     where = wanted.route or "every route"
     with _changing(connection, f"cap {where}", author) as draft:
         draft.old = _cap_row(connection, wanted.route)
@@ -72,14 +75,21 @@ def set_cap(connection: psycopg.Connection, wanted: Cap, author: Author) -> Chan
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (route) DO UPDATE SET"
             " prompt_tokens = coalesce(excluded.prompt_tokens, caps.prompt_tokens),"
             " output_tokens = coalesce(excluded.output_tokens, caps.output_tokens),"
-            " surge = coalesce(excluded.surge, caps.surge), reason = excluded.reason",
+            " surge = CASE WHEN %s THEN NULL ELSE coalesce(excluded.surge, caps.surge) END,"
+            " reason = excluded.reason",
             (
                 wanted.route,
                 wanted.prompt_tokens,
                 wanted.output_tokens,
                 wanted.surge,
                 wanted.reason,
+                by_load,
             ),
+        )
+        connection.execute(  # a cap that caps nothing is none
+            "DELETE FROM caps WHERE route = %s"
+            " AND prompt_tokens IS NULL AND output_tokens IS NULL AND surge IS NULL",
+            (wanted.route,),
         )
         draft.new = _cap_row(connection, wanted.route)
     return _made(draft)
@@ -116,6 +126,25 @@ def set_traffic(
                 "INSERT INTO traffic (route, place, release, weight) VALUES (%s, %s, %s, %s)",
                 (route, place, one.release, one.weight),
             )
+    return _made(draft)
+
+
+def set_secret_key(connection: psycopg.Connection, wanted: SecretKey, author: Author) -> Change:
+    """Let one key of a secret serve as ``wanted`` says."""
+    what = f"secret {wanted.secret} key {wanted.fingerprint} {wanted.state}"
+    with _changing(connection, what, author) as draft:
+        found = (
+            one
+            for one in snapshot(connection).secrets
+            if (one.secret, one.fingerprint) == (wanted.secret, wanted.fingerprint)
+        )
+        draft.old, draft.new = next(found, None), wanted
+        connection.execute(
+            "INSERT INTO secret_keys (secret, fingerprint, state, share) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (secret, fingerprint) DO UPDATE SET state = excluded.state,"
+            " share = excluded.share",
+            (wanted.secret, wanted.fingerprint, wanted.state, wanted.share),
+        )
     return _made(draft)
 
 

@@ -9,6 +9,11 @@ from hypothesis import strategies as st
 from tidegate.base.errors import RequestError
 from tidegate.gateway.call.rules import of_fault, of_status
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
+from tidegate.ledger.receipts import ATTEMPT_CODES
+
+
+def test_every_fault_is_counted_by_itself() -> None:
+    assert set(FAULTS) <= ATTEMPT_CODES
 
 
 @pytest.mark.parametrize("code", sorted(FAULTS))

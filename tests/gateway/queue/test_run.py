@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from tests.gateway.loops import run, soon, until
 from tidegate.base.errors import RequestError
+from tidegate.gateway.queue import run as queue_run
+from tidegate.gateway.queue import slots
 from tidegate.gateway.queue.run import Place, QueueStatistics, RouteQueue
 from tidegate.gateway.queue.slots import Row, Slots
 from tidegate.release.values import QueueSettings
@@ -168,6 +170,44 @@ def test_a_wait_that_would_be_too_long_is_refused_at_once(tmp_path: Path) -> Non
             assert late.value.code == "overloaded"
             assert time.monotonic() - began < 0.2, "it did not wait to find out"
             place.leave()
+
+    run(main())
+
+
+def test_a_model_that_hangs_is_seen_before_anything_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        with Workers(tmp_path, 2, QueueSettings(concurrent=2, waiting=50)) as (one, two):
+            (await one.enter(NORMAL, 5)).leave()  # lately a request took no time at all
+            places = [await one.enter(NORMAL, 5), await two.enter(NORMAL, 5)]
+            await asyncio.sleep(0.4)
+            with pytest.raises(RequestError, match="would be about") as late:
+                await two.enter(NORMAL, 0.15)
+            assert late.value.code == "overloaded"
+            for place in places:
+                place.leave()
+            (await two.enter(NORMAL, 0.15)).leave()
+
+    run(main())
+
+
+def test_what_was_long_ago_predicts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (queue_run, slots):
+        monkeypatch.setattr(module, "STALE", 0.1)
+
+    async def main() -> None:
+        with Workers(tmp_path, 2, QueueSettings(concurrent=1)) as (one, two):
+            for queue in (one, two):
+                await queue.enter(NORMAL, 5)
+                queue.give_back(60.0)
+            await asyncio.sleep(0.2)
+            place = await one.enter(NORMAL, 5)
+            waiting = asyncio.create_task(two.enter(NORMAL, 5))
+            await asyncio.sleep(0.02)
+            assert not waiting.done(), "it was not refused"
+            place.leave()
+            (await soon(waiting)).leave()
 
     run(main())
 

@@ -6,9 +6,10 @@ import pytest
 
 from tests.gateway.releases import sample_release
 from tidegate.base.money import Usage
-from tidegate.gateway.record.rules import cost
-from tidegate.gateway.values import Call
+from tidegate.gateway.record.rules import cost, truth
+from tidegate.gateway.values import Call, Line
 from tidegate.ledger.receipts import Attempt
+from tidegate.stores.windows import Unit
 
 MODELS = sample_release("http://127.0.0.1:9/v1").models
 USAGE = Usage(prompt=1_000_000, completion=1_000_000)
@@ -39,6 +40,11 @@ def call(**what: object) -> Call:
         ({"attempts": [failed(500, "upstream_error")]}, 0.0),
         ({"attempts": [failed(None, "upstream_unreachable")]}, 0.0),
         ({"attempts": [failed(None, "upstream_connect_timeout")]}, 0.0),
+        ({"attempts": [failed(None, "upstream_breaker_open")]}, 0.0),
+        ({"attempts": [failed(None, "upstream_key_rejected")]}, 0.0),
+        ({"attempts": [failed(None, "upstream_rate_limited")]}, 0.0),
+        ({"attempts": [failed(None, "upstream_cut")]}, None),
+        ({"attempts": [failed(503, "upstream_error"), failed(None, "upstream_cut")]}, None),
         ({"attempts": [failed(None, "upstream_first_token_timeout")]}, None),
         ({"attempts": [failed(None, "upstream_total_timeout")]}, None),
         ({"attempts": [failed(None, "client_gone")]}, None),
@@ -51,3 +57,43 @@ def test_costs(what: dict[str, object], expected: float | None) -> None:
     found = cost(call(**what), MODELS)
     assert found == (None if expected is None else pytest.approx(expected))
     assert found is None or isinstance(found, float)
+
+
+def line(unit: Unit) -> Line:
+    return Line(
+        name="l", unit=unit, calendar="day", per="app", scope="app", covers=3,
+        models=frozenset(("small",)), charge=False, capacity=10**12, rate=0, ttl=1, closed=False,
+        prompt_nano=0.0, output_nano=0.0,
+    )  # fmt: skip
+
+
+SPARE = Attempt(model="spare", ms=1.0, status=200)
+WELL = Attempt(model="small", ms=1.0, status=200)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "requests", "tokens"),
+    [
+        ([failed(503, "upstream_error"), failed(429, "upstream_rate_limited"), WELL], 3, 10),
+        ([failed(None, "upstream_breaker_open"), SPARE], 0, 0),
+        ([failed(None, "upstream_key_rejected"), SPARE], 0, 0),
+        ([failed(None, "upstream_rate_limited"), SPARE], 0, 0),
+        ([failed(None, "upstream_unreachable"), WELL], 1, 10),
+        ([failed(None, "upstream_connect_timeout"), SPARE], 0, 0),
+        ([failed(None, "upstream_cut"), WELL], 2, 510),  # it may be billed, nobody knows for what
+        ([failed(401, "upstream_key_rejected"), SPARE], 1, 0),  # it was sent, so it was counted
+    ],
+)
+def test_what_a_limit_of_a_model_counts(
+    attempts: list[Attempt], requests: int, tokens: int
+) -> None:
+    made = call(attempts=attempts, model=attempts[-1].model, usage=Usage(prompt=4, completion=6))
+    assert truth(made, line("requests"), 1, MODELS) == requests
+    assert truth(made, line("tokens"), 500, MODELS) == tokens
+
+
+def test_what_was_never_sent_counts_for_nothing_when_all_failed() -> None:
+    made = call(attempts=[failed(None, "upstream_breaker_open")] * 3)
+    assert [truth(made, line(unit), 500, MODELS) for unit in ("requests", "tokens", "dollars")] == [
+        *(0, 0, 0)
+    ]

@@ -10,6 +10,7 @@ from tests.gateway.loops import run
 from tidegate.base.errors import RequestError
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.render import render
+from tidegate.gateway.render.run import asked_output
 from tidegate.gateway.values import Call
 
 # The vocabulary's package reads its data in a way that newer Pythons advise against.
@@ -68,6 +69,37 @@ def test_refusals(plan: str, body: dict[str, object], code: str) -> None:
     with pytest.raises(RequestError) as caught:
         rendered(PLANS[plan], **body)
     assert (caught.value.status, caught.value.code) == (400, code)
+
+
+LONG = b'{"role":"user","content":"%b"' % (b"a " * 100)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (LONG + b',"content":"short"}', "request_invalid"),
+        (LONG + b',"\\u0063ontent":"short"}', "request_invalid"),
+        (b'{"role":"user","content":[{"type":"text","text":"%b","text":""}]}' % (b"a " * 100),
+         "request_invalid"),
+        (LONG + b',"x":1e999}', "prompt_too_long"),
+        (LONG + b',"x":%b}' % (b"9" * 5000), "prompt_too_long"),
+    ],
+    ids=["twice", "twice by an escape", "a part twice", "a number too large", "a long number"],
+)  # fmt: skip
+def test_no_way_of_writing_a_prompt_gets_it_past_its_cap(message: bytes, code: str) -> None:
+    async def main() -> None:
+        call = chat_call(PLANS["capped"])
+        call.fields["messages"] = msgspec.Raw(b"[" + message + b"]")
+        await render(call)
+
+    with pytest.raises(RequestError) as caught:
+        run(main())
+    assert (caught.value.status, caught.value.code) == (400, code)
+
+
+@pytest.mark.parametrize("value", [b"9" * 400, b"-" + b"9" * 400, b"1", b"null"])
+def test_any_length_that_is_asked_for_can_be_compared(value: bytes) -> None:
+    assert asked_output({"max_tokens": value}) in (None, 1, 10**15)
 
 
 def test_a_prompt_within_its_cap_passes() -> None:

@@ -254,6 +254,33 @@ def test_a_broken_answer_has_a_name(answer: bytes, code: str) -> None:
     assert code in FAULTS
 
 
+@pytest.mark.parametrize("quiet", [None, 1.0], ids=["whole", "stream"])
+@pytest.mark.parametrize("head", [b"", b"content-encoding: gzip\r\n"], ids=["late", "packed"])
+def test_an_answer_without_a_length_that_failed_is_not_complete(
+    head: bytes, quiet: float | None
+) -> None:
+    """Its end is the close, also ours: what was given up half-way must not look like all of it."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n%b\r\nhalf" % head)
+        await reader.read()
+
+    async def main() -> None:
+        async with raw_server(talk) as server:
+            pool = pool_to(server.port)
+            with pytest.raises(UpstreamFault):
+                await (ask(pool, 0.2) if quiet is None else read_all(pool, quiet=quiet, total=0.2))
+            connection = await begin(pool, total=0.2, quiet=quiet)
+            await until(lambda: connection._fault is not None)
+            await until(lambda: connection._transport is None)
+            with pytest.raises(UpstreamFault):
+                await connection.whole()
+            connection.finish()
+
+    run(main())
+
+
 def test_a_reset_is_a_cut() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)

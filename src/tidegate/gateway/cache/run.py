@@ -51,9 +51,12 @@ class Flight(msgspec.Struct, eq=False):
 class ExactCache:
     """The exact cache of one worker over the shared store."""
 
-    def __init__(self, store: ValkeyClient, prefix: bytes = b"tg:x:") -> None:
+    def __init__(
+        self, store: ValkeyClient, prefix: bytes = b"tg:x:", stale_prefix: bytes = b"tg:s:"
+    ) -> None:
+        self._store = store
         self._leases = Leases(store)
-        self._prefix = prefix
+        self._prefix, self._stale_prefix = prefix, stale_prefix
         self._near = NearCache()
         self._flights: dict[bytes, Flight] = {}
         self._hits = self._misses = self._shared = 0
@@ -63,17 +66,19 @@ class ExactCache:
 
     def at_hand(self, call: Call, control: str | None) -> Answer | None:
         """The answer, when this worker served it a moment ago; else ``look`` may find it."""
-        if call.plan.route.cache_ttl is None:
+        route = call.plan.route
+        if route.cache_ttl is None and route.stale is None:
             return None
         head = call.head
         if why_not(head.temperature if isinstance(head, ChatHead) else None, control):
-            call.cache = "bypass"
+            call.cache = "off" if route.cache_ttl is None else "bypass"
             return None
         form = "whole" if not call.stream else "stream+usage" if call.wants_usage else "stream"
-        key = self._prefix + cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
-        near = self._near.get(key, asyncio.get_running_loop().time())
+        call.cache_key = cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
+        if route.cache_ttl is None:
+            return None
+        near = self._near.get(call.cache_key, asyncio.get_running_loop().time())
         if near is None:
-            call.cache_key = key
             return None
         call.cache = "hit"
         self._hits += 1
@@ -82,9 +87,10 @@ class ExactCache:
     async def look(self, call: Call) -> tuple[Answer | None, Flight | None]:
         """For what is not at hand: (answer, None) on a hit; (None, flight) when the caller must
         call, then keep or leave; (None, None) when this request is not cached at all."""
-        key, ttl = call.cache_key, call.plan.route.cache_ttl
-        if key is None or ttl is None:
+        ttl = call.plan.route.cache_ttl
+        if call.cache_key is None or ttl is None:
             return None, None
+        key = self._prefix + call.cache_key
         loop = asyncio.get_running_loop()
         while (under_way := self._flights.get(key)) is not None:
             answer = await self._wait_here(call, under_way)
@@ -103,7 +109,7 @@ class ExactCache:
             raise
         if answer is None:
             return None, flight
-        self._near.put(key, answer, loop.time(), ttl)
+        self._near.put(call.cache_key, answer, loop.time(), ttl)
         self._land(flight, answer)
         return answer, None
 
@@ -121,6 +127,26 @@ class ExactCache:
                 self._leases.put(flight.key, value, ttl)
                 flight.lease = None
         self._land(flight, answer)
+
+    def remember(self, call: Call, answer: Answer) -> None:
+        """Keep an answer for the time when no model answers, where the route says how long."""
+        stale = call.plan.route.stale
+        if stale is None or call.cache_key is None or not may_keep(answer):
+            return
+        kept = msgspec.structs.replace(answer, stored_at=time.time(), content=None)
+        value = _encoder.encode(kept)
+        if len(value) <= _LARGEST:
+            self._leases.put(self._stale_prefix + call.cache_key, value, stale)
+
+    async def recall(self, call: Call) -> Answer | None:
+        """The remembered answer to this call; None when there is none, or no store."""
+        if call.plan.route.stale is None or call.cache_key is None:
+            return None
+        try:
+            found = await self._store.call(b"GET", self._stale_prefix + call.cache_key)
+            return None if found is None else _decoder.decode(found)
+        except (ValkeyDown, hiredis.ReplyError, msgspec.DecodeError):
+            return None
 
     def leave(self, flight: Flight) -> None:
         """The call gave nothing to keep: one of those who wait leads next. Safe to call
@@ -152,7 +178,8 @@ class ExactCache:
             return None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
-        except msgspec.DecodeError:  # kept by another version of this program: replace it
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # It was kept by another version of this program: replace it.
             flight.lease, flight.held = lease, True
             self._missed(call)
             return None

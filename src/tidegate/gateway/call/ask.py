@@ -5,20 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
-from tidegate.gateway.call.rules import Failure
 from tidegate.gateway.call.target import Target
 from tidegate.gateway.values import Call
 
 T = TypeVar("T")
 Ask: TypeAlias = Callable[[Call, Target, int], Awaitable[T]]
 """Ask one target, at perf_counter_ns; raises AttemptFailed."""
-
-LEFT = Failure("client_gone", "the client left", 499, False)
-
-
-class AttemptFailed(Exception):
-    """One model gave no answer."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.words)
-        self.failure = failure

@@ -15,7 +15,8 @@ import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.base.money import Usage
-from tidegate.gateway.call.ask import LEFT, Ask, AttemptFailed
+from tidegate.gateway.call.ask import Ask
+from tidegate.gateway.call.failed import LEFT, AttemptFailed
 from tidegate.gateway.call.rules import Failure
 from tidegate.gateway.call.stream import Stream, ms_since
 from tidegate.gateway.call.target import Target
@@ -180,16 +181,24 @@ def _note(call: Call, loser: _Try[T], winner: _Try[T]) -> None:
         if not after:
             after.append(call.attempts.pop())
     if result is not None:
-        _put(call, loser, HEDGE_LOST, status=200, usage=result.usage)
+        key = result.key if isinstance(result, Stream) else None
+        _put(call, loser, HEDGE_LOST, status=200, usage=result.usage, key=key)
     elif failure is not None:
-        _put(call, loser, failure.code, status=failure.upstream_status, usage=failure.usage)
+        status, usage = failure.upstream_status, failure.usage
+        _put(call, loser, failure.code, status=status, usage=usage, key=failure.key)
     elif loser.task.cancelled():
         _put(call, loser, HEDGE_LOST)
     call.attempts += after
 
 
 def _put(
-    call: Call, one: _Try[T], code: str, *, status: int | None = None, usage: Usage | None = None
+    call: Call,
+    one: _Try[T],
+    code: str,
+    *,
+    status: int | None = None,
+    usage: Usage | None = None,
+    key: str | None = None,
 ) -> None:
     call.attempts.append(
         Attempt(
@@ -198,5 +207,6 @@ def _put(
             status=status,
             code=code,
             usage=usage,
+            key=key,
         )
     )

@@ -3,6 +3,7 @@ makes a stream too slow or incomplete. Pure."""
 
 from __future__ import annotations
 
+import math
 import re
 
 import msgspec
@@ -27,6 +28,12 @@ class Failure(msgspec.Struct, frozen=True):
     """What the attempt is billed all the same: an answer that broke off had begun."""
     model: str | None = None
     """The model that failed, where it is not the one that was asked first: a hedge."""
+    again: bool = False
+    """Whether the same model may be asked again: what failed may pass, and was not paid for."""
+    wait: float | None = None
+    """Seconds after which it can be asked again, as the provider or the breaker says."""
+    key: str | None = None
+    """Fingerprint of the key that was used."""
 
     def error(self, model: str) -> RequestError:
         """The refusal for the client, naming the model that failed first."""
@@ -38,7 +45,7 @@ class Failure(msgspec.Struct, frozen=True):
             self.code,
             f"model {model!r}: {self.words}",
             cure=cure,
-            retry_after=self.retry_after,
+            retry_after=self.retry_after if self.wait is None else str(math.ceil(self.wait)),
         )
 
 
@@ -47,6 +54,7 @@ _CURES = {
     "content_policy_violation": "change the request; no other model is asked about it",
     "upstream_rate_limited": "retry after the time in retry-after",
     "upstream_key_rejected": "the operator must store a valid key for this model",
+    "upstream_breaker_open": "retry after the time in retry-after, or give the route a fallback",
     "upstream_unreachable": "check that the model's base_url is right and its server is up",
 }
 
@@ -56,6 +64,10 @@ _REFUSALS = frozenset(("context_length_exceeded", "content_policy_violation"))
 _CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
 
 
+_USED_UP = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
+"""What a provider says of a key that waiting does not mend."""
+
+
 def of_fault(fault: UpstreamFault) -> Failure:
     """A fault of the connection or of the stream: another model may be asked, in time."""
     if fault.said is not None:
@@ -63,23 +75,39 @@ def of_fault(fault: UpstreamFault) -> Failure:
         if told.code in _REFUSALS:
             return told
     in_time = fault.code != "upstream_total_timeout"
-    return Failure(fault.code, fault.words, FAULTS[fault.code], in_time)
+    again = fault.code in ("upstream_unreachable", "upstream_cut")
+    return Failure(fault.code, fault.words, FAULTS[fault.code], in_time, again=again)
 
 
 def of_status(
-    status: int, code: str | None, message: str | None, retry_after: str | None
+    status: int,
+    code: str | None,
+    message: str | None,
+    retry_after: str | None,
+    wait: float | None = None,
 ) -> Failure:
-    """An answer that is an error. ``code`` and ``message`` are the provider's own."""
+    """An answer that is an error. ``code`` and ``message`` are the provider's own; ``wait`` is
+    what it asks to wait, in seconds."""
     words = message or f"the upstream answered {status}"
     if code is not None and not _CODE.fullmatch(code):
         code = None  # no word for a log, a receipt or a metric: it may be anything, even a key
     match status:
         case 429:
-            return Failure("upstream_rate_limited", words, 429, True, status, retry_after)
+            again = code not in _USED_UP
+            return Failure(
+                "upstream_rate_limited",
+                words,
+                429,
+                True,
+                status,
+                retry_after,
+                again=again,
+                wait=wait,
+            )
         case 401 | 402 | 403:
             # The provider's words may quote the key: they stay out of the client's answer.
             said = f"the upstream refused the gateway's credentials ({status})"
-            return Failure("upstream_key_rejected", said, 502, True, status)
+            return Failure("upstream_key_rejected", said, 502, True, status, wait=wait)
         case 404:
             return Failure("upstream_model_missing", words, 502, True, status)
         case 400 | 413 | 422:
@@ -89,7 +117,10 @@ def of_status(
                 return Failure("content_policy_violation", words, 400, False, status)
             return Failure(code or "upstream_refused", words, status, False, status)
         case _:
-            return Failure("upstream_error", words, 502, True, status, retry_after)
+            again = status >= 500 or status in (408, 409, 425)
+            return Failure(
+                "upstream_error", words, 502, True, status, retry_after, again=again, wait=wait
+            )
 
 
 RATE_WINDOW = 5.0

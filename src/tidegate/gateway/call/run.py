@@ -1,4 +1,5 @@
-"""Ask the models of a chain in turn until one answers, within the request's one deadline.
+"""Ask the models of a chain in turn until one answers, within the request's one deadline; each
+again where that may help (``retries``), with one of its keys (``keys``).
 
 The commit point of a stream is its first real content: until then a failure falls back to the
 next model and the client sees nothing of it; after it, a failure can only be told in-band.
@@ -7,16 +8,21 @@ next model and the client sees nothing of it; after it, a failure can only be to
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.call.ask import LEFT, Ask, AttemptFailed, T
+from tidegate.gateway.call.ask import Ask, T
+from tidegate.gateway.call.failed import LEFT, AttemptFailed
 from tidegate.gateway.call.hedge import hedged
+from tidegate.gateway.call.keys import Lease
 from tidegate.gateway.call.ports import Encoded
 from tidegate.gateway.call.providers.openai import OpenAIEvents
+from tidegate.gateway.call.retries import Situation, next_move, told_wait
 from tidegate.gateway.call.rules import Failure, of_fault, of_status
 from tidegate.gateway.call.stream import HELD_BYTES, Stream, ms_since
 from tidegate.gateway.call.target import Target
@@ -51,28 +57,63 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
 
     A target whose provider has no counterpart of the request is passed over: nothing was sent."""
     first: RequestError | None = None
+    loop = asyncio.get_running_loop()
+    call.plan.retries.earn(loop.time())
     for position, target in enumerate(targets, 1):
-        started = time.perf_counter_ns()
         call.fallbacks = len(targets) - position
-        try:
-            return await ask(call, target, started)
-        except AttemptFailed as failed:
-            failure = failed.failure
-            said = msgspec.structs.replace(failure, words=target.tell(failure.words))
-            first = first or said.error(target.model.name)
-            if not _note(call, target, started, failure):
+        call.waited, tries = 0.0, 0
+        while True:
+            started = time.perf_counter_ns()
+            tries += 1
+            try:
+                return await ask(call, target, started)
+            except AttemptFailed as failed:
+                failure = failed.failure
+            except RequestError as unfit:
+                first = first or unfit
                 break
-        except RequestError as unfit:
-            first = first or unfit
-        except asyncio.CancelledError:
-            _note(call, target, started, LEFT)
-            raise
+            except asyncio.CancelledError:
+                _note(call, target, started, LEFT)
+                raise
+            first = first or _telling(failure, targets).error(target.model.name)
+            _note(call, target, started, failure)
+            if not failure.fall_back or loop.time() >= call.deadline:
+                raise first
+            move = next_move(failure, _situation(call, target, tries))
+            if move.wait is None:
+                break
+            if move.paid:
+                call.plan.retries.take()
+            call.waited = move.wait * 1000
+            await asyncio.sleep(move.wait)
     assert first is not None
     raise first
 
 
-def _note(call: Call, target: Target, started: int, failure: Failure) -> bool:
-    """Put the failed attempt on the receipt; whether the next model may try."""
+def _situation(call: Call, target: Target, tries: int) -> Situation:
+    now, plan = asyncio.get_running_loop().time(), call.plan
+    return Situation(
+        tries=tries,
+        most=plan.route.retries.most,
+        backoff=plan.route.retries.backoff,
+        left=call.deadline - now,
+        fallbacks=call.fallbacks,
+        another_key=tries < len(target.keys) + plan.route.retries.most and target.keys.another(now),
+        affordable=plan.retries.affordable,
+        draw=random.random(),
+    )
+
+
+def _telling(failure: Failure, targets: Sequence[Target]) -> Failure:
+    """``failure`` in words for the client. A hedge may have failed for another than was asked."""
+    words = failure.words
+    for target in targets:
+        words = target.tell(words)
+    return msgspec.structs.replace(failure, words=words)
+
+
+def _note(call: Call, target: Target, started: int, failure: Failure) -> None:
+    """Put the failed attempt on the receipt."""
     call.attempts.append(
         Attempt(
             model=failure.model or target.model.name,
@@ -80,16 +121,25 @@ def _note(call: Call, target: Target, started: int, failure: Failure) -> bool:
             status=failure.upstream_status,
             code=failure.code,
             usage=failure.usage,
+            key=failure.key,
+            waited=call.waited,
         )
     )
-    return failure.fall_back and asyncio.get_running_loop().time() < call.deadline
 
 
 async def _whole(call: Call, target: Target, started: int) -> Answer:
     if target.pooled and call.kind == "chat" and not _JOINLESS.intersection(call.upstream):
         return await _joined(call, target, started)
+    lease = target.keys.take(random.random())
+    with _ending(lease):
+        answer = await _ask_whole(call, target, started, lease)
+    lease.end()
+    return answer
+
+
+async def _ask_whole(call: Call, target: Target, started: int, lease: Lease) -> Answer:
     model = target.model
-    data = target.request(_encode(call, target, False))
+    data = target.request(_encode(call, target, False), lease.credential)
     while True:
         connection = await _connect(call, target)
         try:
@@ -117,7 +167,15 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         words = f"the answer is not what it should be: {error}"
         raise AttemptFailed(of_fault(UpstreamFault("upstream_protocol", words))) from None
-    call.attempts.append(Attempt(model=model.name, ms=ms_since(started), status=200))
+    call.attempts.append(
+        Attempt(
+            model=model.name,
+            ms=ms_since(started),
+            status=200,
+            key=lease.fingerprint,
+            waited=call.waited,
+        )
+    )
     return Answer(
         body=parsed.body,
         stream=False,
@@ -128,6 +186,20 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
         content=parsed.content,
         tool_calls=parsed.tool_calls,
     )
+
+
+@contextmanager
+def _ending(lease: Lease) -> Iterator[None]:
+    """Give the key back when the try fails, and say what the failure tells of it."""
+    try:
+        yield
+    except AttemptFailed as failed:
+        failed.failure = msgspec.structs.replace(failed.failure, key=lease.fingerprint)
+        lease.end(failed.failure.code, failed.failure)
+        raise
+    except BaseException:
+        lease.end(LEFT.code)
+        raise
 
 
 def _share(call: Call) -> float:
@@ -162,10 +234,12 @@ async def _to_the_end(call: Call, stream: Stream, most: int) -> bytes:
     try:
         events = await stream.rest(most)
     except UpstreamFault as fault:
-        stream.drop()
+        stream.drop(fault.code)
         failure = of_fault(fault)
         raise AttemptFailed(
-            msgspec.structs.replace(failure, usage=stream.billed, model=stream.target.model.name)
+            msgspec.structs.replace(
+                failure, usage=stream.billed, model=stream.target.model.name, key=stream.key
+            )
         ) from None
     except BaseException:
         stream.drop()
@@ -200,7 +274,15 @@ def _encode(call: Call, target: Target, stream: bool) -> Encoded:
 
 
 async def _stream(call: Call, target: Target, started: int) -> Stream:
-    data = target.request(_encode(call, target, True))
+    lease = target.keys.take(random.random())
+    with _ending(lease):
+        stream = await _begin_stream(call, target, started, lease)
+    lease.answered()
+    return stream
+
+
+async def _begin_stream(call: Call, target: Target, started: int, lease: Lease) -> Stream:
+    data = target.request(_encode(call, target, True), lease.credential)
     limits = call.plan.route.timeouts
     whole = not call.stream or call.plan.route.hold == "answer"
     while True:
@@ -221,7 +303,7 @@ async def _stream(call: Call, target: Target, started: int) -> Stream:
                 whole = Reply(reply.status, reply.headers, bytes(body))
                 raise AttemptFailed(_refusal(target, whole))
             reader = target.provider.events(target.model.upstream, call.wants_usage)
-            stream = Stream(call, target, connection, reader, started)
+            stream = Stream(call, target, connection, reader, started, lease)
             await stream.commit(limits.idle)
             return stream
         except UpstreamFault as fault:
@@ -257,4 +339,5 @@ def _refusal(target: Target, reply: Reply) -> Failure:
         kind = reply.headers.get(b"content-type", b"nothing").decode("latin-1")[:60]
         return of_fault(UpstreamFault("upstream_protocol", f"a stream was asked for, {kind} came"))
     code, message = target.provider.reason(reply.body)
-    return of_status(reply.status, code, message, reply.retry_after)
+    wait = told_wait(reply.headers, time.time())
+    return of_status(reply.status, code, message, reply.retry_after, wait)

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from tidegate.base.money import Usage, estimated_usage
+from tidegate.gateway.call.keys import Lease
 from tidegate.gateway.call.ports import EventReader, UnreadableEvent
 from tidegate.gateway.call.rules import RATE_WINDOW, lost_nothing, too_slow
 from tidegate.gateway.call.target import Target
@@ -43,8 +44,10 @@ class Stream:
         connection: Connection,
         reader: EventReader,
         started: int,
+        lease: Lease,
     ) -> None:
         self.target = target
+        self._lease = lease
         self.reader = reader
         self.skipped = 0
         """Events that were passed over."""
@@ -176,13 +179,14 @@ class Stream:
 
     def _feed(self, data: bytes) -> bytes:
         """What the client gets of ``data``. Events before one that breaks the stream still go."""
+        if not data:
+            return self._feed_end()
         self._bytes += len(data)
         if self._bytes > self._most:
             words = f"the stream is larger than {self._most} bytes"
             raise UpstreamFault("upstream_too_large", words)
         try:
-            # At the end a last event may lack its blank line.
-            events = self._splitter.feed(data if data or not self._splitter.rest else b"\n\n")
+            events = self._splitter.feed(data)
         except ValueError as error:
             raise UpstreamFault("upstream_too_large", str(error)) from None
         if len(events) == 1:
@@ -197,6 +201,16 @@ class Stream:
                 self._fault = fault
                 break
         return b"".join(out)
+
+    def _feed_end(self) -> bytes:
+        """The last event may lack its blank line. After the finish one that is cut held no text."""
+        last = self._splitter.end()
+        if self.reader.finish is None or not last:
+            return self._take(last) if last else b""
+        try:
+            return self.reader.feed(last)
+        except UnreadableEvent:
+            return b""
 
     def _take(self, event: bytes) -> bytes:
         try:
@@ -235,12 +249,20 @@ class Stream:
         """The content is complete: give the connection back."""
         self._closed = True
         self._connection.finish(drain=True)
+        self._lease.end()
 
-    def drop(self) -> None:
-        """Close the connection, so that the upstream stops. Safe to call twice."""
+    @property
+    def key(self) -> str | None:
+        """Fingerprint of the key that it came with."""
+        return self._lease.fingerprint
+
+    def drop(self, code: str = "client_gone") -> None:
+        """Close the connection, so that the upstream stops; ``code`` says why. Safe to call
+        twice."""
         if not self._closed:
             self._closed = True
             self._connection.finish()
+            self._lease.end(code)
 
     def close(self, code: str | None = None) -> None:
         """Give the connection back and put the attempt on the receipt. Safe to call twice."""
@@ -249,9 +271,11 @@ class Stream:
         if code is None:
             self.release()
         else:
-            self.drop()
+            self.drop(code)
         self._call.attempts.append(
             Attempt(
+                key=self._lease.fingerprint,
+                waited=self._call.waited,
                 model=self.target.model.name,
                 ms=ms_since(self._started),
                 status=200,

@@ -1,10 +1,11 @@
-"""One model, bound to where it is served: adapter, connections, credentials, ready request head."""
+"""One model, bound to where it is served: adapter, connections, keys, ready request heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tidegate.base.errors import ReleaseError
+from tidegate.gateway.call.keys import Credential, KeyPool, KeySetting
 from tidegate.gateway.call.ports import Encoded, Provider
 from tidegate.gateway.call.providers import find_provider
 from tidegate.gateway.wire.upstream import Pool, parse_origin
@@ -12,10 +13,16 @@ from tidegate.release.values import Model
 
 
 class Target:
-    """Everything about a model that does not change from one request to the next."""
+    """Everything about a model that does not change from one request to the next, and its keys."""
 
     def __init__(
-        self, model: Model, provider: Provider, pool: Pool, key: str | None, *, pooled: bool = False
+        self,
+        model: Model,
+        provider: Provider,
+        pool: Pool,
+        keys: Sequence[str | None],
+        *,
+        pooled: bool = False,
     ) -> None:
         self.model = model
         self.pooled = pooled
@@ -23,30 +30,43 @@ class Target:
         streams, so it is always asked for a stream; a whole answer is put together here."""
         self.provider = provider
         self.pool = pool
+        self.keys = KeyPool(
+            model.name, [KeySetting(key) for key in keys], self._head_of, model.breaker
+        )
+        self.tell = self._teller = teller(*keys)
+        """Words of the upstream as a client may read them: short, and without the keys."""
+
+    def set_keys(self, settings: Sequence[KeySetting]) -> None:
+        """Serve with these keys from the next try on; see ``KeyPool.set_keys``."""
+        self.keys.set_keys(settings)
+        # What is under way with a key that was taken out may still be answered with it.
+        before, now = self._teller, teller(*(setting.key for setting in settings))
+        self._teller = now
+        self.tell = lambda words: now(before(words))
+
+    def _head_of(self, key: str | None) -> bytes:
         lines = [
-            ("host", pool.origin.authority),
+            ("host", self.pool.origin.authority),
             ("content-type", "application/json"),
             ("accept-encoding", "identity"),
             ("user-agent", "tidegate"),
-            *provider.headers(key),
+            *self.provider.headers(key),
         ]
         for name, value in lines:
             if "\r" in value or "\n" in value or "\0" in value:
                 raise ReleaseError(
                     "credential_invalid",
-                    f"the {name} header of model {model.name!r} would hold a line break",
+                    f"the {name} header of model {self.model.name!r} would hold a line break",
                     cure="store the key again without line breaks",
                 )
-        self.tell = teller(key)
-        """Words of the upstream as a client may read them: short, and without the key."""
-        self._head = "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+        return "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
 
-    def request(self, encoded: Encoded) -> bytes:
+    def request(self, encoded: Encoded, credential: Credential) -> bytes:
         """The bytes of one HTTP/1.1 request."""
         line = f"POST {self.pool.origin.prefix}{encoded.path} HTTP/1.1\r\n".encode()
         return b"%b%bcontent-length: %d\r\n\r\n%b" % (
             line,
-            self._head,
+            credential.head,
             len(encoded.body),
             encoded.body,
         )
@@ -68,8 +88,11 @@ def teller(*keys: str | None) -> Callable[[str], str]:
     return tell
 
 
-def make_target(model: Model, base_url: str, key: str | None, *, pooled: bool = False) -> Target:
-    """Bind a model. Raises ReleaseError for an unknown provider or an unusable URL."""
+def make_target(
+    model: Model, base_url: str, keys: str | Sequence[str] | None, *, pooled: bool = False
+) -> Target:
+    """Bind a model, with no key, one or several. Raises ReleaseError for an unknown provider or an
+    unusable URL."""
     provider = find_provider("openai" if pooled else model.provider)
     try:
         origin = parse_origin(base_url)
@@ -79,4 +102,5 @@ def make_target(model: Model, base_url: str, key: str | None, *, pooled: bool = 
             f"model {model.name!r}: {error}",
             cure="write an http or https URL, as in https://api.example.com/v1",
         ) from None
-    return Target(model, provider, Pool(origin), key, pooled=pooled)
+    several = [keys] if keys is None or isinstance(keys, str) else keys
+    return Target(model, provider, Pool(origin), several, pooled=pooled)

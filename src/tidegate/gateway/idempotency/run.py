@@ -173,7 +173,7 @@ class Idempotency:
 def _outcome(value: bytes) -> Answer:
     try:
         kept = _decoder.decode(value)
-    except msgspec.DecodeError:  # kept by another version of this program
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # of another version
         kept = Kept()
     if kept.refusal is not None:
         said = kept.refusal

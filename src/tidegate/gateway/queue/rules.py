@@ -29,7 +29,7 @@ class Standing(msgspec.Struct, frozen=True):
     waiting: tuple[int, int, int]
     """Requests that wait, by class."""
     service: float
-    """Seconds that a request lately held its place; 0 when nobody knows."""
+    """Seconds that a request holds its place (``service_time``); 0 when nobody knows."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -75,6 +75,13 @@ def lowest(waiting: Sequence[int]) -> int | None:
 def retry_after(wait: float) -> str:
     """Whole seconds for the header, 1 to 60."""
     return str(min(_LONGEST_RETRY, max(1, math.ceil(wait))))
+
+
+def service_time(smoothed: float, quiet: float) -> float:
+    """Seconds that a request holds its place: as ``smoothed`` over those that ended, but not less
+    than ``quiet``, for which each that runs has held its own: a model that hangs ends nothing that
+    could be smoothed."""
+    return max(smoothed, quiet)
 
 
 def smoothed(before: float, seconds: float) -> float:

@@ -23,10 +23,11 @@ from tidegate.gateway.queue.rules import (
     lowest,
     predicted_wait,
     retry_after,
+    service_time,
     smoothed,
     surge,
 )
-from tidegate.gateway.queue.slots import Row, Seen, Slots
+from tidegate.gateway.queue.slots import STALE, Row, Seen, Slots
 from tidegate.gateway.values import Call
 from tidegate.release.values import QueueSettings
 
@@ -81,7 +82,7 @@ class RouteQueue:
         self.settings = settings
         self._in_use = self._served = self._shed = 0
         self._waiting: tuple[list[_Waiter], list[_Waiter], list[_Waiter]] = ([], [], [])
-        self._service = 0.0
+        self._service = self._took = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._reaped = 0.0
 
@@ -112,7 +113,9 @@ class RouteQueue:
                 return late
             self._shed += 1
             words = f"no place within {patience:.1f} s"
-            raise self._overloaded(words, self._predict(priority)) from None
+            seen = self._slots.see(monotonic())
+            wait = self._predict(seen, sum(seen.waiting[: priority + 1]))
+            raise self._overloaded(words, wait) from None
         except asyncio.CancelledError:
             if (unused := got.place()) is not None:
                 unused.leave()
@@ -168,14 +171,12 @@ class RouteQueue:
 
     def _standing(self, seen: Seen) -> Standing:
         settings = self.settings
-        return Standing(
-            settings.concurrent, settings.waiting, seen.in_use, seen.waiting, seen.service
-        )
+        service = service_time(seen.service, seen.quiet)
+        return Standing(settings.concurrent, settings.waiting, seen.in_use, seen.waiting, service)
 
-    def _predict(self, priority: int) -> float:
-        seen = self._slots.see(monotonic())
-        ahead = sum(seen.waiting[: priority + 1])
-        return predicted_wait(ahead, seen.service, self.settings.concurrent)
+    def _predict(self, seen: Seen, ahead: int) -> float:
+        service = service_time(seen.service, seen.quiet)
+        return predicted_wait(ahead, service, self.settings.concurrent)
 
     def _displace(self, kind: int, wait: float) -> None:
         """The youngest of the class ``kind`` makes room."""
@@ -231,8 +232,7 @@ class RouteQueue:
             shed = lowest(seen.waiting)
             over = sum(seen.waiting) > self.settings.waiting
             if alone and over and shed is not None and self._waiting[shed]:
-                wait = predicted_wait(sum(seen.waiting), seen.service, self.settings.concurrent)
-                self._displace(shed, wait)
+                self._displace(shed, self._predict(seen, sum(seen.waiting)))
 
     def _take(self, who: tuple[int, float]) -> Place | None:
         """A place, when one is free and nobody in another worker stands before ``who``."""
@@ -246,7 +246,11 @@ class RouteQueue:
             ):
                 return None
             self._in_use += 1
-            self._slots.use(self._in_use)
+            if now - self._took > STALE:
+                self._service = 0.0  # times have changed
+                self._slots.serve(0.0)
+            self._took = now
+            self._slots.take(self._in_use, now)
         self._served += 1
         return Place(self, now)
 

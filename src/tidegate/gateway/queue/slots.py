@@ -21,13 +21,15 @@ from tidegate.base.errors import RuntimeStateError
 
 ROWS = 128
 _WIDTH = 8
-_IN_USE, _WAITING, _SINCE, _BEAT, _SERVICE = 0, 1, 4, 5, 6
+_IN_USE, _WAITING, _SINCE, _BEAT, _SERVICE, _TOOK = 0, 1, 4, 5, 6, 7
 _ROW_BYTES = _WIDTH * 8
 FILE_BYTES = (ROWS + 1) * _ROW_BYTES
 """A first row, whose first figure is how many rows were ever used, and one for each worker."""
 _TRIES = 40
 FRESH = 0.25
 """Seconds without a beat after which those who wait in a worker stand before nobody elsewhere."""
+STALE = 60.0
+"""Seconds without a new place after which a worker's service time counts no more."""
 
 
 class Row:
@@ -79,12 +81,14 @@ def try_lock(path: Path) -> int | None:
 
 class Seen(msgspec.Struct, frozen=True):
     """All rows together. ``first``: (class, since) of who waits longest in the highest class in
-    another worker; None when nobody waits there."""
+    another worker; None when nobody waits there. ``quiet``: seconds since a place was last taken,
+    so that each place has been held for as long at least; 0 when none is."""
 
     in_use: int
     waiting: tuple[int, int, int]
     service: float
     first: tuple[int, float] | None
+    quiet: float
 
 
 class Slots:
@@ -128,9 +132,15 @@ class Slots:
 
     # -- this worker's row ----------------------------------------------------------------------
 
-    def use(self, places: int) -> None:
+    def take(self, places: int, now: float) -> None:
+        """One more place is taken here: ``places`` in all."""
+        self._cells[self._at + _TOOK] = now
         self._cells[self._at + _IN_USE] = places
         self._cells[0] = max(self._cells[0], self._row.number + 1)
+
+    def use(self, places: int) -> None:
+        """A place was given back here: ``places`` are left."""
+        self._cells[self._at + _IN_USE] = places
 
     def wait(self, counts: tuple[int, int, int], since: float, now: float) -> None:
         """``counts``: who waits here, by class; ``since``: when the first of them came."""
@@ -151,7 +161,11 @@ class Slots:
         cells = self._cells
         end = (int(cells[0]) + 1) * _WIDTH
         in_use, high, normal, low = (int(sum(cells[_WIDTH + n : end : _WIDTH])) for n in range(4))
-        known = [one for one in cells[_WIDTH + _SERVICE : end : _WIDTH] if one > 0]
+        services = cells[_WIDTH + _SERVICE : end : _WIDTH]
+        takes = cells[_WIDTH + _TOOK : end : _WIDTH]
+        known = [
+            one for one, at in zip(services, takes, strict=True) if one > 0 and now - at < STALE
+        ]
         first: tuple[int, float] | None = None
         if high or normal or low:
             for at in range(_WIDTH, end, _WIDTH):
@@ -163,7 +177,8 @@ class Slots:
                         first = mine if first is None or mine < first else first
                         break
         service = sum(known) / len(known) if known else 0.0
-        return Seen(in_use, (high, normal, low), service, first)
+        quiet = now - max(takes, default=now) if in_use else 0.0
+        return Seen(in_use, (high, normal, low), service, first, quiet)
 
     def reap(self) -> None:
         """Clear the rows of workers that are no more."""

@@ -43,9 +43,23 @@ def _price(name: str | None, usage: Usage, models: Mapping[str, Model]) -> float
 
 
 def _may_bill(attempt: Attempt) -> bool:
-    if attempt.status is None:
-        return attempt.code not in ("upstream_unreachable", "upstream_connect_timeout")
-    return attempt.status == 200
+    return attempt.status == 200 if attempt.status is not None else _sent(attempt)
+
+
+_NEVER_SENT = frozenset(
+    (
+        "upstream_unreachable",
+        "upstream_connect_timeout",
+        "upstream_breaker_open",
+        "upstream_key_rejected",
+        "upstream_rate_limited",
+    )
+)
+"""Codes of tries without a status that reached no provider: no connection, or no key to use."""
+
+
+def _sent(attempt: Attempt) -> bool:
+    return attempt.status is not None or attempt.code not in _NEVER_SENT
 
 
 def truth(call: Call, line: Line, worst: int, models: Mapping[str, Model]) -> int:
@@ -54,7 +68,7 @@ def truth(call: Call, line: Line, worst: int, models: Mapping[str, Model]) -> in
     if line.charge:
         return 1
     if line.unit == "requests":  # of a model: as many as were sent to it
-        return sum(attempt.model in line.models for attempt in call.attempts)
+        return sum(_sent(one) and one.model in line.models for one in call.attempts)
     answered = call.usage is not None
     used = 0
     for attempt in call.attempts[:-1] if answered else call.attempts:

@@ -15,6 +15,8 @@ from tidegate.ledger.spool import SpoolWriter
 from tidegate.stores.counters import Counters, Settlement
 
 _encoder = msgspec.json.Encoder()
+_LONGEST_FINISH = 64
+"""Characters of a finish reason, which is the provider's word, on a receipt."""
 
 
 class Recorder:
@@ -54,7 +56,7 @@ class Recorder:
             model=call.model,
             stream=call.stream,
             code=call.code,
-            finish=call.finish,
+            finish=call.finish and call.finish[:_LONGEST_FINISH],
             usage=call.usage,
             replayed=call.replayed,
             cost=cost(call, plan.models if plan is not None else {}),
@@ -62,6 +64,7 @@ class Recorder:
             stages=stages,
             queued=call.queued,
             capped=call.capped,
+            served_by=call.served_by,
             variant=call.variant,
             variant_reason=call.variant_reason,
             first_token=call.first_token,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
-
-import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.base.tokens import count_tokens
@@ -127,7 +126,9 @@ def clamp_surge(call: Call, surging: bool) -> None:
 def asked_output(fields: dict[str, bytes]) -> int | None:
     """The length that the model would be asked for; None is as long as it likes."""
     values = [fields.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    asked = [int(float(value)) for value in values if value and value != b"null"]
+    asked = [
+        int(max(-1.0, min(float(value), 1e15))) for value in values if value and value != b"null"
+    ]
     return min((value for value in asked if value >= 0), default=None)
 
 
@@ -177,7 +178,13 @@ def _too_long(cap: PromptCap, tokens: int) -> RequestError:
 
 def _content(raw: bytes) -> tuple[str, int]:
     """The text of a prompt, and how many tokens it holds that came as numbers."""
-    value = msgspec.json.decode(raw)
+    # What numbers say does not matter, and none is too large to be read so.
+    value = json.loads(
+        raw.decode(),
+        object_pairs_hook=_once,
+        parse_int=lambda _: 0,
+        parse_float=lambda _: 0,
+    )
     texts: list[str] = []
     numbers = 0
     for part in value if isinstance(value, list) else [value]:
@@ -201,3 +208,18 @@ def _texts(content: Any) -> list[str]:
         for part in parts
         if isinstance(part, dict) and isinstance(part.get("text"), str)
     ]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are there once: of two that are the same, one would be counted and the
+    other could be read by the model."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RequestError(
+            400,
+            "request_invalid",
+            "an object in messages has a name twice",
+            cure="write each name once",
+            param="messages",
+        )
+    return found

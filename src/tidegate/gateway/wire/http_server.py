@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         request = self._request
-        if request is None or request.too_large:
+        if request is None or request.too_large or self._deaf:
             return
         self._size += len(data)
         if self._size > self._server.max_body:

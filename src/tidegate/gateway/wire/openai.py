@@ -192,8 +192,24 @@ def assemble(
     )
 
 
+def fixed_events(id: str, model: str, text: str, usage: Usage | None) -> bytes:
+    """The events of a stream that says ``text`` at once, without its ``[DONE]``; with ``usage``
+    when the client asked for it."""
+    head = {"id": id, "object": "chat.completion.chunk", "created": int(time.time())}
+    head["model"] = model
+    choices: list[list[dict[str, Any]]] = [
+        [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}],
+        [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+    ]
+    events: list[dict[str, Any]] = [{**head, "choices": one} for one in choices]
+    if usage is not None:
+        events.append({**head, "choices": [], "usage": wire_usage(usage)})
+    return b"".join(b"data: " + msgspec.json.encode(event) + b"\n\n" for event in events)
+
+
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permission_error"}
-_TYPES |= {404: "invalid_request_error", 413: "invalid_request_error", 429: "rate_limit_error"}
+_TYPES |= {404: "invalid_request_error", 409: "invalid_request_error"}
+_TYPES |= {413: "invalid_request_error", 429: "rate_limit_error"}
 
 
 def error_body(error: RequestError) -> bytes:

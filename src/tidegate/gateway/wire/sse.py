@@ -68,6 +68,16 @@ class EventSplitter:
         """Bytes of an event that has not ended."""
         return b"".join(self._parts)
 
+    def end(self) -> bytes:
+        """Nothing comes any more: the event under way, with a blank line if it has none; b"" when
+        there is none. Asked again there is none."""
+        rest = self.rest
+        self._parts.clear()
+        self._size = 0
+        if not rest.strip(b"\r\n"):
+            return b""
+        return rest if any(m.end() == len(rest) for m in _END.finditer(rest)) else rest + b"\n\n"
+
 
 def data_of(event: bytes) -> bytes | None:
     """The data of an event (lines joined with LF), None when it has none (a comment, a ping).

@@ -356,6 +356,7 @@ class Connection(asyncio.Protocol):
         if self._complete and self._persistent and not self._paused and self._transport is not None:
             self._clean = True
         self.finished = self._loop.time()
+        self._chunks.clear()  # a connection is in a cycle with its parser, and may live on for long
         self._pool.give_back(self)
 
     # -- what the socket and the parser say -----------------------------------------------------
@@ -436,7 +437,8 @@ class Connection(asyncio.Protocol):
         self._transport = None
         if not self._complete:
             until_close = (
-                self._whole
+                self._fault is None
+                and self._whole
                 and b"content-length" not in self._headers
                 and b"chunked" not in self._headers.get(b"transfer-encoding", b"").lower()
             )

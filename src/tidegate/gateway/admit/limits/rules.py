@@ -121,14 +121,22 @@ def worst_case(upstream: Mapping[str, bytes], head: ChatHead | EmbeddingsHead | 
     if not isinstance(head, ChatHead):
         return Worst(-(-len(upstream.get("input", b"")) // 4), 0)
     size = len(upstream.get("messages", b"")) + len(upstream.get("tools", b""))
-    caps = [
-        int(upstream[name])
-        for name in ("max_completion_tokens", "max_tokens", "n_predict")
-        if name in upstream and upstream[name].isdigit() and len(upstream[name]) < 16
-    ]
+    names = ("max_completion_tokens", "max_tokens", "n_predict")
+    told = [_length(upstream[name]) for name in names if name in upstream]
+    caps = [length for length in told if length is not None]
     output = max(caps) if caps else DEFAULT_OUTPUT
     choices = head.n if head.n is not None and head.n > 1 else 1
     return Worst(-(-size // 4), min(output * choices, _MOST_TOKENS))
+
+
+def _length(value: bytes) -> int | None:
+    """The length that is asked for, in any spelling of a number: ``1e5`` is no less than 100000.
+    None for what is no length, and for less than 0, which asks for no bound in particular."""
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return None if number < 0 else int(min(number, _MOST_TOKENS))
 
 
 def amount_of(line: Line, worst: Worst) -> int:
