@@ -23,7 +23,7 @@ from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_bad_luck import workers
 from tests.gateway.test_limits import serving
 from tidegate.base.supervision import Supervisor
-from tidegate.release.values import Caps, Release, Route, Surge, Tool
+from tidegate.release.values import Caps, FixedAnswer, Release, Route, Surge, Tool
 from tidegate.stores.migrate import migrate
 from tidegate.stores.postgres import PostgresPlace, ensure_database, postgres_place, postgres_spec
 from tidegate.switches import Cap, Change, Kill, list_workers
@@ -50,6 +50,10 @@ def switch_release(base_url: str, spare_url: str) -> Release:
         Route(
             name="surging", kind="chat", models=("small",), timeouts=TIMEOUTS,
             caps=Caps(output_tokens=50, surge=Surge(output_tokens=5)),
+        ),
+        Route(
+            name="sorry", kind="chat", models=("small",), timeouts=TIMEOUTS,
+            template=FixedAnswer(file=pinned("sorry.md", "Sorry."), text="Sorry."),
         ),
         Route(
             name="kept", kind="chat", models=("small", "spare"), cache_ttl=60, timeouts=TIMEOUTS
@@ -153,6 +157,17 @@ def test_a_killed_model_is_not_asked_and_its_fallback_answers(
         assert not upstream.requests
     assert app.ask("rescued").headers["x-tidegate-model"] == "small"
     assert [r.code for r in app.gateway.receipts(4)] == [None, "model_killed", "model_killed", None]
+
+
+def test_what_stands_in_for_models_stands_in_for_killed_ones(
+    app: Switches, upstream: ModelServer
+) -> None:
+    with app.killed("model", "small"):
+        answer = app.ask("sorry")
+        assert answer.json()["choices"][0]["message"]["content"] == "Sorry."
+        assert answer.headers["x-tidegate-served-by"] == "template"
+        assert app.ask("sorry", stream=True).text.endswith("data: [DONE]\n\n")
+        assert not upstream.requests
 
 
 def test_what_a_killed_model_answered_before_is_not_served(app: Switches) -> None:

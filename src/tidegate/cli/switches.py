@@ -140,6 +140,6 @@ def _print_changes(changes: tuple[Change, ...]) -> None:
 def _value(value: Any) -> str:
     """What was set, without what was left open."""
     if isinstance(value, dict):
-        value = {k: v for k, v in value.items() if v is not None and k != "reason"}
+        value = {k: v for k, v in value.items() if v not in (None, "") and k != "reason"}
         return ", ".join(f"{k} {v}" for k, v in value.items())
     return "" if value is None else str(value)

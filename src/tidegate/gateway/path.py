@@ -53,9 +53,9 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
 
         place = await door.queue.enter(call)
         clamp_surge(call, door.queue.surging(call))
-        chain = choose(allowed(call), need_of(call.upstream))
-        call.leave("route", perf_counter_ns())
         try:
+            chain = choose(allowed(call), need_of(call.upstream))
+            call.leave("route", perf_counter_ns())
             await _ask(door, call, chain.targets, flight, out)
         except RequestError as error:  # nothing was sent yet
             instead = await stand_in(door.cache, call, error)

@@ -30,14 +30,16 @@ class Switchboard:
 
     def admit(self, call: Call) -> None:
         """Say what is switched for ``call``, whose plan is known. Raises RequestError where it is
-        killed: 403 for a tenant, 503 for a route or the last of its models."""
-        route = call.plan.route.name
+        killed: 403 for a tenant, 503 for a route, or for the last of its models where neither a
+        stale answer nor a fixed text may stand in."""
+        plan = call.plan.route
+        route = plan.name
         if call.tenant is not None and call.tenant in self._tenants:
             raise _tenant_killed(call.tenant)
         if route in self._routes:
             raise _route_killed(route)
-        if self._models and self._models.issuperset(call.plan.route.models):
-            raise model_killed(route, call.plan.route.models)
+        if self._models.issuperset(plan.models) and plan.stale is None and plan.template is None:
+            raise model_killed(route, plan.models)
         found = self._by_route.get(route)
         if found is None:
             found = self._by_route[route] = self._of(route)
