@@ -64,6 +64,35 @@ def test_a_killed_child_comes_back_and_the_log_says_so_once(
     assert said[1].startswith("a is ready again as process")
 
 
+def test_a_child_that_is_killed_from_outside_before_it_is_ready_gets_a_second_life(
+    tmp_path: Path,
+) -> None:
+    ready = tmp_path / "ready"
+
+    async def scenario() -> None:
+        async with Supervisor() as supervisor:
+            child = supervisor.add(spec_of(tmp_path, probe=ready.exists))
+            await until(lambda: child.state.pid is not None)
+            os.kill(pid_of(child), signal.SIGKILL)
+            await until(lambda: child.state.restarts == 1)
+            ready.touch()
+            await asyncio.wait_for(child.ready(), 15)
+
+    asyncio.run(scenario())
+
+
+def test_a_child_that_is_killed_again_and_again_before_it_is_ready_is_told(tmp_path: Path) -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+    async def scenario() -> None:
+        async with Supervisor() as supervisor:
+            child = supervisor.add(spec_of(tmp_path, code=code, probe=lambda: False))
+            with pytest.raises(RuntimeStateError, match="killed by signal 9"):
+                await asyncio.wait_for(child.ready(), 15)
+
+    asyncio.run(scenario())
+
+
 def test_the_last_started_stops_first(tmp_path: Path) -> None:
     code = """
 import signal, sys, time

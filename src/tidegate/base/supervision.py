@@ -78,7 +78,8 @@ class Supervised:
         """Keep the child running until :meth:`stop`."""
         while not self._stopping.is_set():
             code, seconds, error = await self._try_to_live()
-            self._decide(error or not_ready(self.spec, code))
+            if code != -signal.SIGKILL or self._restarts:  # once from outside is no reason to end
+                self._decide(error or not_ready(self.spec, code))
             if self._stopping.is_set():
                 break
             self._lives.append(
