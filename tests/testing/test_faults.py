@@ -253,7 +253,7 @@ def test_silences_that_end(path: str) -> None:
 
 def test_a_first_token_drawn_from_a_distribution_is_equal_for_equal_seeds() -> None:
     def waits() -> list[float]:
-        with ModelServer(script=Script.of("slow_first_token=lognormal:100ms,1.0"), seed=3) as one:
+        with ModelServer(script=Script.of("slow_first_token=lognormal:100ms,1.0"), seed=1) as one:
             return [Heard(one, PATHS[0], True, patience=5).seconds for _ in range(3)]
 
     first, again = waits(), waits()

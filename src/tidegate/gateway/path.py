@@ -13,7 +13,7 @@ from tidegate.gateway.call import Stream, Target, ask_stream, ask_whole, join_ch
 from tidegate.gateway.door import Door
 from tidegate.gateway.record import settle
 from tidegate.gateway.render import clamp_surge, render
-from tidegate.gateway.route import choose, need_of
+from tidegate.gateway.route import choose
 from tidegate.gateway.stand_in import stand_in
 from tidegate.gateway.values import Answer, Call, Headers
 from tidegate.gateway.wire.http_server import Request, Response
@@ -54,7 +54,7 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         place = await door.queue.enter(call)
         clamp_surge(call, door.queue.surging(call))
         try:
-            chain = choose(allowed(call), need_of(call.upstream))
+            chain = choose(allowed(call), call.upstream)
             call.leave("route", perf_counter_ns())
             await _ask(door, call, chain.targets, flight, out)
         except RequestError as error:  # nothing was sent yet

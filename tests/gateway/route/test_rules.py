@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gateway.releases import sample_release
-from tidegate.gateway.route import choose, need_of
-from tidegate.gateway.route.rules import Need, misfit
+from tidegate.gateway.route import Chain, choose
+from tidegate.gateway.route.rules import Need, among, misfit, need_of
 from tidegate.release.values import Model
 
 SMALL = sample_release("http://127.0.0.1:9/v1").models["small"]
@@ -74,7 +74,7 @@ def test_the_bytes_of_a_picture_are_no_tokens() -> None:
     seen = need(messages=[{"role": "user", "content": PICTURE}], max_tokens=50)
     assert seen.tokens == 50
     sees, blind = target("sees", context=8000, can=("images",)), target("blind", can=("tools",))
-    assert choose([sees, blind], seen).targets == [sees]
+    assert among([sees, blind], seen).targets == [sees]
 
 
 @pytest.mark.parametrize(
@@ -97,17 +97,17 @@ def test_what_a_model_cannot_do(changes: dict[str, Any], asked: Need, words: str
 def test_the_order_is_that_of_the_spec_and_the_reason_names_who_was_passed_over() -> None:
     first, second, third = target("a", can=()), target("b"), target("c", context=9)
     asked = Need(5, frozenset(("tools",)))
-    chain = choose([first, second, third], asked)
+    chain = among([first, second, third], asked)
     assert chain.targets == [second, third]
     assert chain.reason == "fixed, 1 to fall back on; a has no tools"
-    assert choose([first, second, third], NOTHING).targets == [first, second, third]
-    assert choose([first, second], NOTHING).reason == "fixed, 1 to fall back on"
-    assert choose([second], NOTHING).reason == "fixed"
+    assert among([first, second, third], NOTHING).targets == [first, second, third]
+    assert among([first, second], NOTHING).reason == "fixed, 1 to fall back on"
+    assert among([second], NOTHING).reason == "fixed"
 
 
 def test_where_nobody_can_all_are_asked() -> None:
     chain = [target("a", can=()), target("b", can=("schema",))]
-    assert choose(chain, Need(5, frozenset(("tools",)))).targets == chain
+    assert among(chain, Need(5, frozenset(("tools",)))).targets == chain
 
 
 able = st.none() | st.lists(st.sampled_from(["tools", "schema", "images"]), unique=True)
@@ -123,7 +123,7 @@ def test_any_chain(made: list[tuple[list[str] | None, int | None]], asked: Need)
         target(f"m{at}", can=None if can is None else tuple(can), context=context)
         for at, (can, context) in enumerate(made)
     ]
-    found = list(choose(chain, asked).targets)
+    found = list(among(chain, asked).targets)
     fit = [one for one in chain if misfit(one.model, asked) is None]
     assert found == (fit or chain)
 
@@ -132,3 +132,9 @@ def test_any_chain(made: list[tuple[list[str] | None, int | None]], asked: Need)
                        st.binary(max_size=60)))  # fmt: skip
 def test_no_request_breaks_it(upstream: dict[str, bytes]) -> None:
     assert need_of(upstream).tokens >= 0
+
+
+def test_a_single_model_is_asked_whatever_is_needed() -> None:
+    only, other = target("only", can=("schema",)), target("other")
+    assert choose([only], {"tools": b'[{"type":"function"}]'}) == Chain([only], "fixed")
+    assert choose([only, other], {"tools": b'[{"type":"function"}]'}).targets == [other]

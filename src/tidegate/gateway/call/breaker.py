@@ -82,8 +82,11 @@ def _rolled(state: Closed, now: float, settings: Breaker) -> Closed:
 
 def _good(state: State, now: float, settings: Breaker) -> Step:
     assert isinstance(state, Closed)
-    state = _rolled(state, now, settings)
-    return msgspec.structs.replace(state, good=state.good + 1), ""
+    rolled = _rolled(state, now, settings)
+    return (
+        Closed(rolled.since, rolled.good + 1, rolled.bad, rolled.good_before, rolled.bad_before),
+        "",
+    )
 
 
 def _bad(state: State, now: float, settings: Breaker) -> Step:

@@ -125,6 +125,9 @@ class KeyPool:
         self._settings = settings
         self._keys: list[Credential] = []
         self._turn = 0
+        self._single: Credential | None = None
+        """The only key, where there is one that takes tries: most models have no more."""
+        self._alone: list[Credential] = []
         self.set_keys(keys)
 
     def set_keys(self, settings: Sequence[KeySetting]) -> None:
@@ -142,6 +145,10 @@ class KeyPool:
         for one, setting in kept:
             one.state, one.share = setting.state, setting.share
         self._keys = [one for one, _ in kept]
+        self._single = self._keys[0] if len(self._keys) == 1 else None
+        if self._single is not None and self._single.state == "draining":
+            self._single = None
+        self._alone = [self._single] if self._single is not None else []
 
     def statistics(self, now: float) -> tuple[KeyStatistics, ...]:
         return tuple(
@@ -158,6 +165,8 @@ class KeyPool:
 
     def ready(self, now: float) -> list[Credential]:
         """The keys that a try may use now."""
+        if self._single is not None and type(self._single.breaker) is breaker.Closed:
+            return self._alone
         serving = [one for one in self._keys if one.state != "draining"]
         if len(serving) == 1:
             return serving if breaker.admits(serving[0].breaker, now) else []

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import msgspec
 
@@ -131,8 +130,11 @@ async def _whole(call: Call, target: Target, started: int) -> Answer:
     if target.pooled and call.kind == "chat" and not _JOINLESS.intersection(call.upstream):
         return await _joined(call, target, started)
     lease = target.keys.take(random.random())
-    with _ending(lease):
+    try:
         answer = await _ask_whole(call, target, started, lease)
+    except BaseException as error:
+        _end(lease, error)
+        raise
     lease.end()
     return answer
 
@@ -188,18 +190,13 @@ async def _ask_whole(call: Call, target: Target, started: int, lease: Lease) -> 
     )
 
 
-@contextmanager
-def _ending(lease: Lease) -> Iterator[None]:
-    """Give the key back when the try fails, and say what the failure tells of it."""
-    try:
-        yield
-    except AttemptFailed as failed:
-        failed.failure = msgspec.structs.replace(failed.failure, key=lease.fingerprint)
-        lease.end(failed.failure.code, failed.failure)
-        raise
-    except BaseException:
+def _end(lease: Lease, error: BaseException) -> None:
+    """Give the key of a try that failed back, and say what the failure tells of it."""
+    if isinstance(error, AttemptFailed):
+        error.failure = msgspec.structs.replace(error.failure, key=lease.fingerprint)
+        lease.end(error.failure.code, error.failure)
+    else:
         lease.end(LEFT.code)
-        raise
 
 
 def _share(call: Call) -> float:
@@ -275,8 +272,11 @@ def _encode(call: Call, target: Target, stream: bool) -> Encoded:
 
 async def _stream(call: Call, target: Target, started: int) -> Stream:
     lease = target.keys.take(random.random())
-    with _ending(lease):
+    try:
         stream = await _begin_stream(call, target, started, lease)
+    except BaseException as error:
+        _end(lease, error)
+        raise
     lease.answered()
     return stream
 

@@ -82,8 +82,10 @@ def join_messages(plan: object, raw: bytes, inputs: dict[str, object]) -> bytes:
 def cap_of(call: Call, head: ChatHead) -> int | None:
     """The output length that the release and an operator allow; the receipt tells of an operator's
     that made a difference."""
-    by_hand = None if call.switched is None else call.switched.output_tokens
-    cap = output_cap(call.plan.route.caps.output_tokens, by_hand)
+    spec: int | None = call.plan.route.caps.output_tokens
+    if call.switched is None:
+        return spec
+    cap = output_cap(spec, call.switched.output_tokens)
     if cap.by == "switch" and cap.tokens is not None:
         asked = [n for n in (head.max_completion_tokens, head.max_tokens) if n is not None]
         if not asked or not 0 <= min(asked) <= cap.tokens:
@@ -136,6 +138,8 @@ async def check_prompt(call: Call, raw: bytes, spec: int | None) -> None:
     """Refuse a prompt (messages, or the input of embeddings) above the tightest cap. Counted only
     when it could be: a token is a byte or more."""
     by_hand = call.switched
+    if by_hand is None and (spec is None or len(raw) <= spec):
+        return
     cap = (
         prompt_cap(spec, None, None)
         if by_hand is None

@@ -65,9 +65,16 @@ def misfit(model: Model, need: Need) -> str | None:
     return None
 
 
-def choose(targets: Sequence[T], need: Need) -> Chain[T]:
+def choose(targets: Sequence[T], upstream: Mapping[str, bytes]) -> Chain[T]:
     """A fixed route: the first model answers, the others stand in for it, in the spec's order.
-    Those that cannot are passed over; where nobody can, all are asked and say so themselves."""
+    What the fields of the request (``upstream``) need is looked at only where there is a choice."""
+    if len(targets) == 1:
+        return Chain(targets, "fixed")
+    return among(targets, need_of(upstream))
+
+
+def among(targets: Sequence[T], need: Need) -> Chain[T]:
+    """Those that can do what is needed; where nobody can, all are asked and say so themselves."""
     words = [misfit(target.model, need) for target in targets]
     fit = [target for target, why in zip(targets, words, strict=True) if why is None]
     if not fit or len(fit) == len(targets):
