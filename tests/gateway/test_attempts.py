@@ -98,6 +98,11 @@ def release_of(upstream: ModelServer, spare: ModelServer, full: str) -> Release:
             "kept-briefly": {"stale": 60.0, "cache_ttl": 1.0, "template": fixed(SORRY)},
             "sorry": {"models": ["small", "spare"], "template": fixed(SORRY)},
             "shaped-well": {"output": shape, "template": fixed('{"n": 1}')},
+            "held-shaped-well": {
+                "output": shape,
+                "template": fixed('{"n": 1}'),
+                "hold": "answer",
+            },
             "shaped-ill": {"output": shape, "template": fixed(SORRY)},
         }.items()
     }
@@ -579,6 +584,28 @@ class TestStandIns:
         upstream.script = Script.of("status=503")
         assert said(ask(gateway, "shaped-well")) == '{"n": 1}'
         assert code(ask(gateway, "shaped-ill")) == "upstream_error"
+
+    @both
+    def test_an_answer_that_breaks_the_schema_is_billed_though_a_text_stands_in(
+        self, gateway: GatewayProcess, stream: bool
+    ) -> None:
+        answer = ask(gateway, "held-shaped-well", stream=stream)
+        assert (said(answer), by(answer)) == ('{"n": 1}', "template")
+        (receipt,) = gateway.receipts(1)
+        (failed,) = receipt.attempts
+        assert (failed.model, failed.status, failed.code) == ("small", 200, "output_invalid")
+        assert failed.usage is not None
+        price = failed.usage.prompt * 1.0 + failed.usage.completion * 2.0
+        assert receipt.cost == pytest.approx(price / 1_000_000)
+        assert receipt.usage is None, "the text cost nothing"
+        assert receipt.stages["call"] > receipt.stages["guard"]
+
+    def test_what_the_guard_refused_served_nobody(self, gateway: GatewayProcess) -> None:
+        answer = ask(gateway, "shaped-ill")
+        assert (answer.status_code, code(answer), by(answer)) == (502, "output_invalid", None)
+        (receipt,) = gateway.receipts(1)
+        assert (receipt.served_by, receipt.model) == (None, "small")
+        assert receipt.cost
 
     @pytest.mark.parametrize("route", ["kept", "sorry"])
     @both

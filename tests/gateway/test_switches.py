@@ -23,7 +23,7 @@ from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_bad_luck import workers
 from tests.gateway.test_limits import serving
 from tidegate.base.supervision import Supervisor
-from tidegate.release.values import Caps, FixedAnswer, Release, Route, Surge, Tool
+from tidegate.release.values import Caps, FixedAnswer, Limit, Release, Route, Surge, Tool
 from tidegate.stores.migrate import migrate
 from tidegate.stores.postgres import PostgresPlace, ensure_database, postgres_place, postgres_spec
 from tidegate.switches import Cap, Change, Kill, list_workers
@@ -59,6 +59,12 @@ def switch_release(base_url: str, spare_url: str) -> Release:
             name="kept", kind="chat", models=("small", "spare"), cache_ttl=60, timeouts=TIMEOUTS
         ),
     ]  # fmt: skip
+    routes.append(Route(name="narrow", kind="chat", models=("small", "spare"), timeouts=TIMEOUTS))
+    once = Limit(
+        name="spare-once", unit="requests", amount=1, per="app", calendar="month",
+        models=("spare",), routes=("narrow",),
+    )  # fmt: skip
+    release = msgspec.structs.replace(release, limits={once.name: once})
     return msgspec.structs.replace(
         release, tools=tools, routes={**release.routes, **{one.name: one for one in routes}}
     )
@@ -180,6 +186,19 @@ def test_what_a_killed_model_answered_before_is_not_served(app: Switches) -> Non
     with app.killed("model", "small"):
         assert {served(app.ask("kept", **question)) for _ in range(4)} == {("spare", "bypass")}
     assert served(app.ask("kept", **question)) == ("small", "hit")
+
+
+def test_a_limit_of_the_model_that_is_left_is_told_as_one(
+    app: Switches, upstream: ModelServer, spare: ModelServer
+) -> None:
+    with app.killed("model", "small"):
+        assert app.ask("narrow").headers["x-tidegate-model"] == "spare"
+        answer = app.ask("narrow")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "limit_requests")
+        assert answer.headers["retry-after"]
+        assert "spare-once" in answer.json()["error"]["message"]
+    assert app.ask("narrow").headers["x-tidegate-model"] == "small"
+    assert (len(upstream.requests), len(spare.requests)) == (1, 1)
 
 
 def test_a_killed_tool_is_offered_to_no_model(app: Switches, upstream: ModelServer) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from time import perf_counter_ns
 
+import msgspec
+
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit import admit, model_killed
 from tidegate.gateway.cache import Flight
@@ -60,8 +62,10 @@ async def serve(door: Door, call: Call, kind: str, request: Request, out: Respon
         except RequestError as error:  # nothing was sent yet
             instead = await stand_in(door.cache, call, error)
             if instead is None:
+                call.served_by = None
                 raise
-            call.leave("call", perf_counter_ns())
+            _unserved(call, error)
+            call.leave("guard" if "call" in call.stages else "call", perf_counter_ns())
             await _replay(door, call, instead, out)
     except RequestError as error:
         if call.again is not None:
@@ -113,8 +117,16 @@ def allowed(call: Call) -> list[Target]:
         return targets
     left = [target for target in targets if target.model.name not in barred]
     if not left:
-        raise model_killed(call.plan.route.name, call.plan.route.models)
+        raise model_killed(call.plan.route.name, [t.model.name for t in targets])
     return left
+
+
+def _unserved(call: Call, error: RequestError) -> None:
+    """What stands in for an answer has a model and a cost of its own. An answer that came, and that
+    the guard refused, is a failed try from here on, with what it is billed."""
+    if call.attempts and call.attempts[-1].code is None:
+        last = msgspec.structs.replace(call.attempts[-1], code=error.code, usage=call.usage)
+        call.attempts[-1], call.usage = last, None
 
 
 async def _return(

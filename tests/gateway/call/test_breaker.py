@@ -27,10 +27,15 @@ ROWS: list[tuple[State, Event, State, str]] = [
     (Closed(0), "ask", Closed(0), ""),
     (Closed(0), "answered", Closed(0, good=1), ""),
     (Closed(0), "failed", Closed(0, bad=1), ""),
+    (Closed(0, good=2), "broke", Closed(0, good=1, bad=1), ""),
+    (Closed(0, good_before=2), "broke", Closed(0, bad=1, good_before=1), ""),
+    (Closed(0), "broke", Closed(0, bad=1), ""),
+    (Closed(0, good=1, bad=2), "broke", Open(5, 4), "open: 3 of 3 tries failed within 10 s"),
     (Closed(0), "abandoned", Closed(0), ""),
     (Closed(0, good=2, bad=2), "failed", Open(5, 4), "open: 3 of 5 tries failed within 10 s"),
     (Open(2, 4), "answered", Open(2, 4), ""),
     (Open(2, 4), "failed", Open(2, 4), ""),
+    (Open(2, 4), "broke", Open(2, 4), ""),
     (Open(2, 4), "abandoned", Open(2, 4), ""),
     (Open(2, 4), "ask", Open(2, 4), ""),
     (Open(1, 4), "ask", HalfOpen(4), "half-open: one probe after 4 s"),
@@ -40,6 +45,7 @@ ROWS: list[tuple[State, Event, State, str]] = [
     (HalfOpen(6), "failed", Open(10, 9), "open again for 9 s: the probe failed"),
     (HalfOpen(9), "failed", Open(13, 12), "open again for 12 s: the probe failed"),
     (HalfOpen(12), "failed", Open(13, 12), "open again for 12 s: the probe failed"),
+    (HalfOpen(4), "broke", HalfOpen(4), ""),
     (
         HalfOpen(4),
         "abandoned",
@@ -115,8 +121,9 @@ def test_any_course_of_events(settings: Breaker, course: list[tuple[float, Event
         before, (state, words) = state, step(state, event, now, settings)
         assert bool(words) is (type(state) is not type(before)), "a change says why"
         if isinstance(before, Closed):
-            failures += event == "failed"
-            assert isinstance(state, Closed) or (event == "failed" and failures >= settings.minimum)
+            failed = event in ("failed", "broke")
+            failures += failed
+            assert isinstance(state, Closed) or (failed and failures >= settings.minimum)
             assert not isinstance(state, Open) or state.until == now + settings.open
         else:
             failures = 0
@@ -124,7 +131,7 @@ def test_any_course_of_events(settings: Breaker, course: list[tuple[float, Event
             assert now >= before.until
             assert not under_way, "never two probes at once"
             under_way += 1
-        if isinstance(before, HalfOpen) and event != "ask":
+        if isinstance(before, HalfOpen) and event not in ("ask", "broke"):
             under_way -= 1
         assert under_way == isinstance(state, HalfOpen)
         assert not isinstance(state, HalfOpen) or not admits(state, now + 1e9)

@@ -151,3 +151,30 @@ def test_what_an_upstream_says_is_cut_short() -> None:
     _, found = over((answer,), lambda port: asked([small(port)]))
     assert isinstance(found, RequestError)
     assert len(found.message) < 1100
+
+
+def test_an_outage_is_told_before_what_another_provider_has_no_counterpart_of() -> None:
+    """It may pass, so it is stood in for and never kept for good under an idempotency key."""
+    call, found = over((BUSY,), lambda port: asked([claude(port), small(port)], logprobs=True))
+    assert isinstance(found, RequestError)
+    assert (found.status, found.code) == (502, "upstream_error")
+    assert [attempt.model for attempt in call.attempts] == ["small"]
+
+
+def said(code: bytes) -> bytes:
+    body = b'{"error":{"message":"no","code":"%b"}}' % code
+    return b"HTTP/1.1 400 No\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def test_a_prompt_too_long_for_one_model_may_be_answered_by_another_once_it_is_back() -> None:
+    answers = (said(b"context_length_exceeded"), BUSY)
+    _, found = over(answers, lambda port: asked([small(port)] * 2))
+    assert isinstance(found, RequestError)
+    assert (found.status, found.code) == (502, "upstream_error")
+
+
+def test_a_policy_refusal_is_told_whatever_failed_before_it() -> None:
+    answers = (BUSY, said(b"content_policy_violation"))
+    _, found = over(answers, lambda port: asked([small(port)] * 3))
+    assert isinstance(found, RequestError)
+    assert (found.status, found.code) == (400, "content_policy_violation")

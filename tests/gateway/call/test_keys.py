@@ -326,6 +326,14 @@ class TestBreaker:
         end(other)
         assert state(pool, "a", clock.now).in_flight == 0
 
+    def test_an_answer_that_broke_off_is_one_failed_try(self, clock: Clock) -> None:
+        pool = pool_of(FIRST, breaker=Breaker(failures=0.9, minimum=3, window=10, open=5))
+        for _ in range(3):
+            lease = pool.take(0.0)
+            lease.answered()
+            end(lease, of_fault(UpstreamFault("upstream_cut", "it broke")))
+        assert state(pool, FIRST, clock.now).breaker == "open"
+
     def test_a_probe_that_began_to_answer_and_broke_off_counts_as_any_other(
         self, clock: Clock
     ) -> None:

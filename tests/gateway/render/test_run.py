@@ -10,7 +10,7 @@ from tests.gateway.loops import run
 from tidegate.base.errors import RequestError
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.render import render
-from tidegate.gateway.render.run import asked_output
+from tidegate.gateway.render.run import asked_output, check_prompt
 from tidegate.gateway.values import Call
 
 # The vocabulary's package reads its data in a way that newer Pythons advise against.
@@ -130,3 +130,14 @@ def test_a_schema_is_asked_for_unless_the_client_says_otherwise() -> None:
     assert fields(PLANS["shaped"])["response_format"]["type"] == "json_schema"  # type: ignore[index]
     own = {"type": "json_object"}
     assert fields(PLANS["shaped"], response_format=own)["response_format"] == own
+
+
+def test_a_prompt_nested_deeper_than_it_can_be_counted_is_refused() -> None:
+    async def main() -> RequestError:
+        call = chat_call(plans_of()["capped"])
+        with pytest.raises(RequestError) as refusal:
+            await check_prompt(call, b"[" * 5000 + b"]" * 5000, 50)
+        return refusal.value
+
+    refusal = run(main())
+    assert (refusal.status, refusal.code, refusal.param) == (400, "request_invalid", "messages")

@@ -110,3 +110,12 @@ def test_any_json_is_answered_and_no_killed_name_is_offered(
         for tool in names or []:
             if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
                 assert tool["function"].get("name") != "bad"
+
+
+@pytest.mark.parametrize("field", ["tools", "tool_choice", "functions", "function_call"])
+@pytest.mark.parametrize("value", [b"1e999", b"[" * 100_000 + b"]" * 100_000])
+def test_what_cannot_be_read_is_the_client_s_mistake(field: str, value: bytes) -> None:
+    with pytest.raises(RequestError) as refusal:
+        drop_tools({field: value}, frozenset(("bad",)))
+    assert (refusal.value.status, refusal.value.code) == (400, "request_invalid")
+    assert refusal.value.param == field

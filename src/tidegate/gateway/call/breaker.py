@@ -43,9 +43,10 @@ class HalfOpen(msgspec.Struct, frozen=True):
 
 
 State: TypeAlias = Closed | Open | HalfOpen
-Event: TypeAlias = Literal["ask", "answered", "failed", "abandoned"]
-"""``ask``: a request wants to pass. ``abandoned``: it ended without saying anything of the model
-(its client left, it lost to its hedge)."""
+Event: TypeAlias = Literal["ask", "answered", "failed", "broke", "abandoned"]
+"""``ask``: a request wants to pass. ``broke``: an answer whose beginning was told as ``answered``
+broke off: it is one try, and a failed one. ``abandoned``: it ended without saying anything of the
+model (its client left, it lost to its hedge)."""
 Step: TypeAlias = tuple[State, str]
 
 
@@ -101,6 +102,14 @@ def _bad(state: State, now: float, settings: Breaker) -> Step:
     return Open(now + settings.open, settings.open), words
 
 
+def _broke(state: State, now: float, settings: Breaker) -> Step:
+    assert isinstance(state, Closed)
+    state = _rolled(state, now, settings)
+    good, before = state.good, state.good_before
+    good, before = (good - 1, before) if good else (good, max(0, before - 1))
+    return _bad(msgspec.structs.replace(state, good=good, good_before=before), now, settings)
+
+
 def _close(state: State, now: float, settings: Breaker) -> Step:
     return Closed(now), "closed: the probe was answered"
 
@@ -120,13 +129,16 @@ TABLE: dict[tuple[type, Event], Callable[[State, float, Breaker], Step]] = {
     (Closed, "ask"): _stay,
     (Closed, "answered"): _good,
     (Closed, "failed"): _bad,
+    (Closed, "broke"): _broke,
     (Closed, "abandoned"): _stay,
     (Open, "ask"): _probe,
     (Open, "answered"): _stay,  # of a request that passed before it opened
     (Open, "failed"): _stay,
+    (Open, "broke"): _stay,
     (Open, "abandoned"): _stay,
     (HalfOpen, "ask"): _stay,
     (HalfOpen, "answered"): _close,
     (HalfOpen, "failed"): _reopen,
+    (HalfOpen, "broke"): _stay,  # of a request that passed before it opened
     (HalfOpen, "abandoned"): _free,
 }

@@ -95,6 +95,8 @@ class _Try(Generic[T]):
 
     def __init__(self, call: Call, ask: Ask[T], target: Target, started: int) -> None:
         self.target, self.started = target, started
+        self.billed: Usage | None = None
+        """What it had written when it was stopped, as far as it is known."""
         self.task: asyncio.Task[T] = asyncio.ensure_future(ask(call, target, started))
 
     @property
@@ -135,20 +137,28 @@ async def _race(
         running.append(second)
         winner = await _winner(first, second)
         loser = second if winner is first else first
-        await _stop(loser)
+        await _stop(call, loser)
         _note(call, loser, winner)
         return await winner.task
+    except AttemptFailed as failed:
+        if failed.failure.model is None and running[-1].failure is failed.failure:
+            named = running[-1].target.model.name
+            failed.failure = msgspec.structs.replace(failed.failure, model=named)
+        raise
     except BaseException as error:
         for one in running:
-            await _stop(one)
+            await _stop(call, one)
         if isinstance(error, asyncio.CancelledError):
             for one in running[1:]:  # the caller notes the first
-                _put(call, one, LEFT.code)
+                _put(call, one, LEFT.code, usage=one.billed)
+            if first.billed is not None:
+                call.model, call.usage = first.target.model.name, first.billed
         raise
 
 
 async def _winner(first: _Try[T], second: _Try[T]) -> _Try[T]:
-    """Who answered; the first one, whose failure is then told, when nobody did."""
+    """Who answered. When nobody did, the one whose failure counts: the first, unless the policy of
+    the second refused the request, as nobody else is asked then."""
     while True:
         if first.result is not None or first.refused:
             return first
@@ -156,14 +166,17 @@ async def _winner(first: _Try[T], second: _Try[T]) -> _Try[T]:
             return second
         pending = [one.task for one in (first, second) if not one.task.done()]
         if not pending:
-            return first
+            return second if second.failure is not None and second.failure.policy else first
         await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _stop(one: _Try[T]) -> None:
-    """Its connection is closed when this returns."""
+async def _stop(call: Call, one: _Try[T]) -> None:
+    """Its connection is closed when this returns. A try that is stopped in its answer says on the
+    call what that is billed; here it is one of two, so it is kept with the try."""
     one.task.cancel()
     await asyncio.wait((one.task,))
+    if call.usage is not None:
+        one.billed, call.usage, call.model = call.usage, None, None
     if isinstance(one.result, Stream):
         one.result.drop()
 
@@ -187,7 +200,7 @@ def _note(call: Call, loser: _Try[T], winner: _Try[T]) -> None:
         status, usage = failure.upstream_status, failure.usage
         _put(call, loser, failure.code, status=status, usage=usage, key=failure.key)
     elif loser.task.cancelled():
-        _put(call, loser, HEDGE_LOST)
+        _put(call, loser, HEDGE_LOST, usage=loser.billed)
     call.attempts += after
 
 

@@ -268,21 +268,23 @@ class KeyPool:
         if code in _SAYS_NOTHING:
             self._step(one, "abandoned", now)
         elif code is None or refused or code in _HEALTHY or not code.startswith("upstream_"):
-            self._step(one, "answered", now)
+            if not lease.told:
+                self._step(one, "answered", now)
         else:
-            self._step(one, "failed", now)
+            self._step(one, "broke" if lease.told else "failed", now)
 
 
 class Lease:
     """One try's hold on a key. ``end`` must be called; only the first call counts."""
 
-    __slots__ = ("_ended", "_pool", "_told", "credential", "probe")
+    __slots__ = ("_ended", "_pool", "credential", "probe", "told")
 
     def __init__(self, pool: KeyPool, credential: Credential, probe: bool) -> None:
         self._pool = pool
         self.credential = credential
         self.probe = probe
-        self._told = self._ended = False
+        self.told = self._ended = False
+        """``told``: that the model has begun to answer."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -290,10 +292,9 @@ class Lease:
 
     def answered(self) -> None:
         """The model has begun to answer; the key stays in use."""
-        if not self._told:
-            self._told = True
+        if not self.told:
             self._pool.over(self, None, None)
-            self.probe = False
+            self.told, self.probe = True, False
 
     def end(self, code: str | None = None, failure: Failure | None = None) -> None:
         """The try is over, with this code of its failure if it failed."""
@@ -303,5 +304,5 @@ class Lease:
         self.credential.in_flight -= 1
         if code is None:
             self.answered()
-        elif not (self._told and code in _SAYS_NOTHING):
+        elif not (self.told and code in _SAYS_NOTHING):
             self._pool.over(self, code, failure)

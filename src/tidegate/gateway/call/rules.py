@@ -35,10 +35,15 @@ class Failure(msgspec.Struct, frozen=True):
     key: str | None = None
     """Fingerprint of the key that was used."""
 
+    @property
+    def policy(self) -> bool:
+        """A provider's policy refused the request: nobody else is asked, and it is told."""
+        return self.code == "content_policy_violation"
+
     def error(self, model: str) -> RequestError:
         """The refusal for the client, naming the model that failed first."""
         cure = _CURES.get(self.code, "retry later, or give the route a fallback model")
-        if self.status in (400, 413, 422):  # sent again as it is, it is refused again
+        if self.status in _FOR_GOOD:  # sent again as it is, it is refused again
             cure = _CURES.get(self.code, "change the request as the message says")
         return RequestError(
             self.status,
@@ -47,6 +52,19 @@ class Failure(msgspec.Struct, frozen=True):
             cure=cure,
             retry_after=self.retry_after if self.wait is None else str(math.ceil(self.wait)),
         )
+
+
+_FOR_GOOD = (400, 413, 422)
+"""Statuses that a client gets again when it sends the request again as it is."""
+
+
+def rather(first: RequestError | None, later: RequestError) -> RequestError:
+    """Which of two failures the client is told: the first. But a model that found the prompt too
+    long does not speak for one that has room for it and is away: that may pass, is stood in for,
+    and must not be kept for good under an idempotency key."""
+    if first is None:
+        return later
+    return later if first.status in _FOR_GOOD and later.status not in _FOR_GOOD else first
 
 
 _CURES = {

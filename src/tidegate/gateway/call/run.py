@@ -22,7 +22,7 @@ from tidegate.gateway.call.keys import Lease
 from tidegate.gateway.call.ports import Encoded
 from tidegate.gateway.call.providers.openai import OpenAIEvents
 from tidegate.gateway.call.retries import Situation, next_move, told_wait
-from tidegate.gateway.call.rules import Failure, of_fault, of_status
+from tidegate.gateway.call.rules import Failure, of_fault, of_status, rather
 from tidegate.gateway.call.stream import HELD_BYTES, Stream, ms_since
 from tidegate.gateway.call.target import Target
 from tidegate.gateway.values import Answer, Call
@@ -54,8 +54,10 @@ async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
 async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
     """What the first target that answers gives; every failed try is put on the receipt.
 
-    A target whose provider has no counterpart of the request is passed over: nothing was sent."""
+    A target whose provider has no counterpart of the request is passed over: nothing was sent, and
+    that is told only when no model could be asked."""
     first: RequestError | None = None
+    unfit: RequestError | None = None
     loop = asyncio.get_running_loop()
     call.plan.retries.earn(loop.time())
     for position, target in enumerate(targets, 1):
@@ -68,14 +70,18 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
                 return await ask(call, target, started)
             except AttemptFailed as failed:
                 failure = failed.failure
-            except RequestError as unfit:
-                first = first or unfit
+            except RequestError as error:
+                unfit = unfit or error
                 break
             except asyncio.CancelledError:
-                _note(call, target, started, LEFT)
+                answering = call.model if call.usage is not None else None  # of a hedge either
+                _note(call, target, started, msgspec.structs.replace(LEFT, model=answering))
                 raise
-            first = first or _telling(failure, targets).error(target.model.name)
+            told = _telling(failure, targets).error(failure.model or target.model.name)
+            first = rather(first, told)
             _note(call, target, started, failure)
+            if failure.policy:
+                raise told
             if not failure.fall_back or loop.time() >= call.deadline:
                 raise first
             move = next_move(failure, _situation(call, target, tries))
@@ -85,8 +91,9 @@ async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
                 call.plan.retries.take()
             call.waited = move.wait * 1000
             await asyncio.sleep(move.wait)
-    assert first is not None
-    raise first
+    nobody = first or unfit
+    assert nobody is not None
+    raise nobody
 
 
 def _situation(call: Call, target: Target, tries: int) -> Situation:

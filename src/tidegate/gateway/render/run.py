@@ -183,12 +183,15 @@ def _too_long(cap: PromptCap, tokens: int) -> RequestError:
 def _content(raw: bytes) -> tuple[str, int]:
     """The text of a prompt, and how many tokens it holds that came as numbers."""
     # What numbers say does not matter, and none is too large to be read so.
-    value = json.loads(
-        raw.decode(),
-        object_pairs_hook=_once,
-        parse_int=lambda _: 0,
-        parse_float=lambda _: 0,
-    )
+    try:
+        value = json.loads(
+            raw.decode(),
+            object_pairs_hook=_once,
+            parse_int=lambda _: 0,
+            parse_float=lambda _: 0,
+        )
+    except RecursionError:  # where the body was read, a few more levels were left
+        raise _too_deep() from None
     texts: list[str] = []
     numbers = 0
     for part in value if isinstance(value, list) else [value]:
@@ -212,6 +215,16 @@ def _texts(content: Any) -> list[str]:
         for part in parts
         if isinstance(part, dict) and isinstance(part.get("text"), str)
     ]
+
+
+def _too_deep() -> RequestError:
+    return RequestError(
+        400,
+        "request_invalid",
+        "the messages are nested too deeply to be counted",
+        cure="send the shapes that the OpenAI API reference documents",
+        param="messages",
+    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

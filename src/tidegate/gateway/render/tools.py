@@ -17,7 +17,7 @@ def drop_tools(fields: dict[str, bytes], killed: frozenset[str]) -> None:
     """Take the tools named in ``killed`` out of the request. Raises RequestError 503 when it
     insists on one of them."""
     for offered, choice in (("tools", "tool_choice"), ("functions", "function_call")):
-        tools = _list(fields.get(offered))
+        tools = _list(fields.get(offered), offered)
         kept = [tool for tool in tools if _name(tool) not in killed]
         gone = [_name(tool) for tool in tools if _name(tool) in killed]
         _check_choice(fields, choice, killed, gone, none_left=not kept)
@@ -38,7 +38,7 @@ def _check_choice(
     raw = fields.get(name)
     if raw is None:
         return
-    choice = msgspec.json.decode(raw)
+    choice = _read(raw, name)
     if choice == "required" and none_left and gone:
         raise _refusal(gone, name)
     if not isinstance(choice, dict):
@@ -67,9 +67,24 @@ def _check_allowed(
         fields[name] = b'"none"'
 
 
-def _list(raw: bytes | None) -> list[Any]:
-    value = None if raw is None else msgspec.json.decode(raw)
+def _list(raw: bytes | None, name: str) -> list[Any]:
+    value = None if raw is None else _read(raw, name)
     return value if isinstance(value, list) else []
+
+
+def _read(raw: bytes, name: str) -> Any:
+    """The value of a field. Numbers that are none (``1e999``) and nesting without end were passed
+    over when the body was read."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RequestError(
+            400,
+            "request_invalid",
+            f"{name} cannot be read: {error}",
+            cure="send the types that the OpenAI API reference documents",
+            param=name,
+        ) from None
 
 
 def _name(tool: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -75,6 +75,11 @@ def limits_of(
         grain=grain_of(lease),
         charges=tuple(line for line in lines if line.charge),
     )
+
+
+def bits_of(limits: RouteLimits, models: Collection[str]) -> int:
+    """The bits of those of ``models`` that the route has."""
+    return sum(1 << at for at, name in enumerate(limits.models) if name in models)
 
 
 def _line(limit: Limit, route: Route, covered: Sequence[str], models: Mapping[str, Model]) -> Line:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tidegate.gateway.admit.limits import rules
 from tidegate.gateway.admit.limits.rules import RouteLimits, Worst
+from tidegate.gateway.admit.switched import model_killed
 from tidegate.gateway.values import Answer, Call, Line, Loan
 from tidegate.stores.counters import Borrow, Counters, Granted
 from tidegate.stores.valkey_client import ValkeyDown
@@ -38,6 +39,7 @@ class Limits:
         limits: RouteLimits | None = call.plan.limits
         if limits is None:
             return
+        killed, off = 0, frozenset[str]()
         if kept is not None:
             lines, worst, barred = limits.charges, _NOTHING, 0
             if not lines:
@@ -47,6 +49,11 @@ class Limits:
             barred = limits.unpriced
             if barred == limits.every:
                 raise rules.no_price(limits.models)
+            if call.switched is not None and call.switched.models:
+                # A model that is killed is no choice that a limit leaves.
+                off = call.switched.models.intersection(limits.models)
+                killed = rules.bits_of(limits, off)
+                lines = tuple(line for line in lines if line.covers & ~killed)
         wishes: list[Borrow] = []
         windows: list[Window] = []
         for line in lines:
@@ -71,6 +78,11 @@ class Limits:
                     ttl,
                 )
             )
+        if not wishes:
+            return  # they are those of models that are not asked
+        barred |= killed
+        if barred == limits.every:
+            raise model_killed(call.plan.route.name, off)
         borrowing = self._counters.borrow(wishes, limits.lease, limits.grain, limits.every, barred)
         call.loan = Loan(lines, windows, wishes, borrowing)
 
