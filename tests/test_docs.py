@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from tidegate.spec import load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *ROOT.glob("examples/*/*.md")]
@@ -25,6 +30,32 @@ def test_the_readme_begins_with_what_a_newcomer_needs() -> None:
     assert next(i for i, line in enumerate(lines, 1) if line == "make demo") < 15
     assert next(i for i, line in enumerate(lines, 1) if line == "## The map") < 40
     assert "img.shields.io" not in "\n".join(lines)
+
+
+def blocks(page: str) -> list[dict[str, Any]]:
+    text = (ROOT / page).read_text()
+    return [yaml.safe_load(one) for one in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)]
+
+
+def merged(spec: Any, more: Any) -> Any:
+    """``spec`` with ``more`` written into it, as a reader would."""
+    if not (isinstance(spec, dict) and isinstance(more, dict)):
+        return more
+    return {**spec, **{name: merged(spec.get(name), value) for name, value in more.items()}}
+
+
+def test_the_specs_of_the_readme_and_the_quickstart_are_sound(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src" / "tidegate" / "cli" / "starter", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "sorry.md").write_text("Please try again in a minute.\n")
+    spec = tmp_path / "tidegate.yaml"
+    (provider,) = blocks("docs/quickstart.md")
+    starter = yaml.safe_load(spec.read_text().replace("{{ app }}", "support"))
+    first, *more = blocks("README.md")
+    assert more
+    for told in (first, *(merged(first, one) for one in more), {**starter, **provider}):
+        spec.write_text(yaml.safe_dump(told))
+        load(tmp_path, {})
 
 
 def test_the_readme_s_map_has_every_room() -> None:
