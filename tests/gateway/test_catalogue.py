@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -152,13 +153,36 @@ def test_a_name_that_leads_nowhere_is_a_failed_try(
         assert [one.code for one in second.attempts][1:] == [None]
 
 
-def test_bytes_are_the_models(gateway: GatewayProcess, upstream: ModelServer) -> None:
+TOOL = {"type": "function", "function": {"name": "book", "parameters": {"type": "object"}}}
+CALLED = {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "book"}}}
+
+
+@pytest.mark.parametrize(
+    ("fault", "more"),
+    [
+        ("", {}),
+        ("", CALLED),
+        ("duplicate=3", {}),
+        ("drip=1ms", {}),
+        ("missing_field=created", {}),
+        ("mutate=drop", CALLED),
+        ("mutate=break", CALLED),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_bytes_are_the_models(
+    gateway: GatewayProcess,
+    upstream: ModelServer,
+    fault: str,
+    more: dict[str, Any],
+    stream: bool,
+) -> None:
     """The same request sent straight to the model is answered with the same bytes."""
-    usage = {"stream_options": {"include_usage": True}}
-    for more in ({"stream": False}, {"stream": True, **usage}):
-        through = post(gateway, "plain", **more)
-        asked = upstream.requests[-1].json
-        upstream.reset()
-        straight = httpx.post(f"{upstream.base_url}/chat/completions", json=asked)
-        upstream.reset()
-        assert through.content == straight.content
+    upstream.script = Script.of(fault) if fault else Script()
+    usage = {"stream_options": {"include_usage": True}} if stream else {}
+    through = post(gateway, "plain", stream=stream, **usage, **more)
+    asked = upstream.requests[-1].json
+    upstream.reset()
+    straight = httpx.post(f"{upstream.base_url}/chat/completions", json=asked)
+    assert through.content == straight.content
+    assert len(through.content) > 100
