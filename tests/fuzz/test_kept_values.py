@@ -1,4 +1,4 @@
-"""What comes back from a store or a registry, whoever wrote there: read, or taken for nothing."""
+"""What comes back from a store, a registry or a pool, whoever wrote it: read, or no value."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tidegate.base.errors import ReleaseError, RequestError
 from tidegate.gateway.idempotency.run import Kept, Refusal, _outcome
 from tidegate.gateway.values import Answer
 from tidegate.pools.embed_request import read_request
+from tidegate.pools.loopback import names_model
 from tidegate.release.encoding import decode_release, encode_release
 from tidegate.release.values import Release
 
@@ -56,3 +57,13 @@ def test_any_embeddings_request_is_read_or_refused(body: bytes) -> None:
         assert error.status in (400, 404)
         return
     assert all(isinstance(text, str) and text.strip() for text in texts)
+
+
+MODELS = [b'{"object":"list","data":[{"id":"m","object":"model"},{"id":"n","meta":{"n":1}}]}']
+
+
+@fuzz(300)
+@given(broken_bytes(MODELS, JSON_TOKENS) | st.binary(max_size=40))
+def test_any_list_of_models_names_the_model_or_does_not(body: bytes) -> None:
+    assert names_model(body, "m") in (True, False)
+    assert not names_model(body, "no such name at all")

@@ -45,6 +45,7 @@ RETRIES = Retries(most=2, backoff=0.02)
 SORRY = "We are sorry, please come back later."
 LONG = Timeouts(connect=2, first_token=8, idle=8, total=12)
 CLOCKS = Timeouts(connect=0.3, first_token=1, idle=1, total=2.5)
+SHORT = Timeouts(connect=1, first_token=1.5, idle=5, total=2.5)
 OPEN = 2.0
 
 
@@ -90,6 +91,7 @@ def release_of(upstream: ModelServer, spare: ModelServer, full: str) -> Release:
             "fragile": {"models": ["fragile", "spare"]},
             "clocks": {"timeouts": CLOCKS, "retries": RETRIES},
             "full": {"models": ["full"], "timeouts": CLOCKS, "retries": RETRIES},
+            "all-slow": {"models": ["small", "spare"], "timeouts": SHORT, "retries": RETRIES},
             "tools": {"models": ["toolless", "spare"]},
             "toolless": {"models": ["toolless"]},
             "context": {"models": ["narrow", "spare"]},
@@ -211,7 +213,11 @@ class TestRetries:
 
     @pytest.mark.parametrize(
         ("form", "seconds"),
-        [("retry_after=1", 1.0), ("retry_after=0.4 retry_form=milliseconds", 0.4)],
+        [
+            ("retry_after=1", 1.0),
+            ("retry_after=0.4 retry_form=milliseconds", 0.4),
+            ("retry_after=1 retry_form=date", 0.9),  # a date has no parts of seconds
+        ],
     )
     def test_a_limit_is_waited_for_as_the_provider_says(
         self, gateway: GatewayProcess, upstream: ModelServer, form: str, seconds: float
@@ -448,6 +454,37 @@ class TestClocks:
         (receipt,) = gateway.receipts(1)
         assert receipt.code == known
         assert len(upstream.requests) == tries
+
+    @both
+    def test_all_tries_share_the_one_deadline_of_the_request(
+        self, gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, stream: bool
+    ) -> None:
+        """The second model has what the first has left, not a whole clock of its own."""
+        upstream.script = spare.script = Script.of("hang")
+        answer = ask(gateway, "all-slow", stream=stream)
+        assert answer.status_code == 504
+        (receipt,) = gateway.receipts(1)
+        first = "upstream_first_token_timeout" if stream else "upstream_answer_timeout"
+        assert [one.code for one in receipt.attempts] == [first, "upstream_total_timeout"]
+        assert code(answer) == first, "what went wrong first is told"
+        assert sum(one.ms for one in receipt.attempts) < SHORT.total * 1000 + 400, (
+            "two whole clocks would be 500 ms more"
+        )
+        for server in (upstream, spare):
+            server.wait_until(lambda one: one.requests[0].client_closed is not None)
+
+    def test_waits_between_tries_count_too(
+        self, gateway: GatewayProcess, upstream: ModelServer
+    ) -> None:
+        """A model that asks to wait for most of the time leaves the rest of it and no more."""
+        upstream.script = Script.of("times=1 status=503 retry_after=1", "hang")
+        answer = ask(gateway, "clocks", stream=False)
+        assert (answer.status_code, code(answer)) == (502, "upstream_error")
+        (receipt,) = gateway.receipts(1)
+        tries = [one.code for one in receipt.attempts]
+        assert tries == ["upstream_error", "upstream_total_timeout"]
+        assert receipt.attempts[1].waited >= 1000
+        assert receipt.attempts[1].ms < CLOCKS.total * 1000 - 900, "the wait was taken from it"
 
 
 class TestStandIns:

@@ -269,6 +269,64 @@ def test_money_is_never_counted_as_nothing(
         assert ask(gateway, "plain").status_code == 200
 
 
+@pytest.mark.parametrize("unit", ["requests", "tokens", "dollars"])
+def test_each_scope_counts_by_itself(
+    tmp_path: Path,
+    database_url: str,
+    valkey_url: str,
+    upstream: ModelServer,
+    spare: ModelServer,
+    unit: str,
+) -> None:
+    """Each limit has room for one request; the key, tenant, route or model beside it is no part
+    of that."""
+    # 65 to 70 tokens at worst, of which an answer takes 10 or more
+    amount = {"requests": 1, "tokens": 72, "dollars": 135e-6}[unit]
+    release = limited(
+        upstream,
+        limit("by-key", unit, amount, per="key", routes=("plain",)),
+        limit("by-tenant", unit, amount, per="tenant", routes=("private",)),
+        limit("by-route", unit, amount, per="route", routes=("rescued", "held")),
+        limit("by-model", unit, amount, per="model", routes=("hedged", "hedged-alone")),
+        spare=spare,
+    )
+    with psycopg.connect(database_url) as connection:
+        twin = create_key(connection, name="twin", tenant="acme").token
+        other = create_key(connection, name="other", tenant="umbrella").token
+
+    with serving(tmp_path, release, database_url, valkey_url) as gateway:
+        mine = gateway.key
+
+        def refused(route: str, key: str) -> str | None:
+            """The limit that refused; None when an answer came."""
+            body = {"model": route, "messages": USER, "max_tokens": 60}
+            headers = {"authorization": f"Bearer {key}"}
+            answer = httpx.post(gateway.url + CHAT, json=body, headers=headers, timeout=20)
+            if answer.status_code == 429:
+                assert error(answer)["code"] == f"limit_{unit}"
+                return str(error(answer)["message"])
+            assert answer.status_code == 200, answer.text
+            return None
+
+        def once(route: str, key: str, name: str) -> None:
+            """One answer, and then no more."""
+            assert refused(route, key) is None
+            eventually(lambda: all(one.borrowed == 0 for one in counters(valkey_url).values()), 5)
+            assert name in (refused(route, key) or "")
+
+        once("plain", mine, "by-key")
+        once("plain", twin, "by-key")
+        once("private", mine, "by-tenant")
+        assert "by-tenant" in (refused("private", twin) or "")
+        once("private", other, "by-tenant")
+        once("rescued", mine, "by-route")
+        assert "by-route" in (refused("rescued", other) or "")
+        once("held", other, "by-route")
+        once("hedged-alone", mine, "by-model")
+        once("hedged", other, "by-model")  # its first model has nothing left, its second has
+        assert [one.model for one in gateway.receipts(18)[-2:]] == ["spare", None]
+
+
 def test_64_callers_over_4_workers_and_two_gateways_never_pass_a_budget(
     tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
 ) -> None:

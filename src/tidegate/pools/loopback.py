@@ -14,6 +14,8 @@ from tidegate.base.errors import PoolError
 _PORTS = range(20_000, 32_000)
 """Below the kernel's ephemeral range (32768 on Linux): a pool keeps its port over restarts, and
 no outgoing connection may take it in between."""
+_LONGEST = 1 << 20
+"""Bytes of a list of models that are read."""
 
 
 class _Named(msgspec.Struct):
@@ -59,12 +61,19 @@ def make_probe(port: int, key: str, model: str, timeout: float = 2.0) -> Callabl
         try:
             connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
             answer = connection.getresponse()
-            body = answer.read()
-            names = msgspec.json.decode(body, type=_Models).data if answer.status == 200 else []
-        except (OSError, http.client.HTTPException, msgspec.DecodeError):
+            return answer.status == 200 and names_model(answer.read(_LONGEST), model)
+        except (OSError, http.client.HTTPException):
             return False
         finally:
             connection.close()
-        return any(entry.id == model for entry in names)
 
     return probe
+
+
+def names_model(body: bytes, model: str) -> bool:
+    """Whether ``body``, a list of models or whatever a stranger sent, names ``model``."""
+    try:
+        found = msgspec.json.decode(body, type=_Models).data
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return False
+    return any(entry.id == model for entry in found)

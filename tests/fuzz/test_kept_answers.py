@@ -1,0 +1,80 @@
+"""Whatever Valkey holds under the name of an answer: an answer, or none."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzz.budget import fuzz
+from tests.fuzz.inputs import broken_bytes
+from tests.gateway.calls import ANSWER, chat_call, plans_of
+from tests.gateway.loops import run
+from tests.gateway.releases import sample_release
+from tidegate.base.money import Usage
+from tidegate.gateway.cache import ExactCache
+from tidegate.gateway.values import Answer
+from tidegate.stores.leases import ENTRY
+
+FULL = msgspec.structs.replace(
+    ANSWER, stored_at=1.0, content="hi", usage=Usage(prompt=3, completion=1, cached=1)
+)
+KEPT = [msgspec.msgpack.encode(one) for one in (ANSWER, FULL)]
+TOKENS = [b"\xff", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\x91" * 3000, b"\x80", b"\xa1\xff", b"\xc0"]
+VALUES = st.one_of(broken_bytes(KEPT, TOKENS), st.binary(max_size=40))
+
+
+class Holds:
+    """A store in which every name holds the same."""
+
+    def __init__(self, value: bytes) -> None:
+        self.value = value
+
+    def call(self, *command: Any) -> asyncio.Future[bytes]:
+        reply = asyncio.get_running_loop().create_future()
+        reply.set_result(self.value)
+        return reply
+
+    def tell(self, *command: Any) -> None: ...
+
+
+RELEASE = sample_release("http://127.0.0.1:9/v1")
+PLAN = plans_of(
+    msgspec.structs.replace(
+        RELEASE,
+        routes={"plan": msgspec.structs.replace(RELEASE.routes["plan"], stale=60.0)},
+        journeys={},
+    )
+)["plan"]
+
+
+@fuzz(300)
+@given(value=VALUES)
+def test_any_kept_answer_is_one_or_a_miss(value: bytes) -> None:
+    async def main() -> None:
+        cache: Any = ExactCache(Holds(ENTRY + value))  # type: ignore[arg-type]
+        call = chat_call(PLAN)
+        assert cache.at_hand(call, None) is None
+        found, flight = await cache.look(call)
+        assert isinstance(found, Answer) == (flight is None)
+        if flight is not None:
+            cache.leave(flight)
+
+    run(main())
+
+
+@fuzz(300)
+@given(value=VALUES)
+def test_any_remembered_answer_is_one_or_none(value: bytes) -> None:
+    async def main() -> None:
+        cache: Any = ExactCache(Holds(value))  # type: ignore[arg-type]
+        call = chat_call(PLAN)
+        cache.at_hand(call, None)
+        assert call.cache_key is not None
+        found = await cache.recall(call)
+        assert found is None or isinstance(found, Answer)
+
+    run(main())
