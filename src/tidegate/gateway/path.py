@@ -206,8 +206,6 @@ async def _relay(
         call.leave("call", perf_counter_ns())
         call.usage, call.finish = answer.usage, answer.finish
         call.answer_content = stream.reader.assembled()
-        if call.usage is None:
-            settle(call, call.upstream["messages"], answer.content or "")
         if call.plan.guard is not None:
             call.plan.guard.check(answer)
             call.leave("guard", perf_counter_ns())
@@ -228,7 +226,7 @@ async def _relay(
     finally:
         if not call.recorded:
             call.answer_content = stream.reader.assembled()
-            call.usage, call.partial_text = stream.usage, stream.reader.text()
+            call.usage = stream.billed
         stream.close(code)
 
 
@@ -238,9 +236,8 @@ def _break_off(
     call.leave("guard" if "call" in call.stages else "call", perf_counter_ns())
     call.answer_content = stream.reader.assembled()
     call.status, call.code, call.outcome = 200, error.code, outcome
-    call.usage = stream.usage
+    call.usage = stream.billed
     stream.close(error.code)
-    settle(call, call.upstream["messages"], stream.reader.text())
     door.record(call)
     out.end(error_event(error))
 
