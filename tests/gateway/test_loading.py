@@ -23,6 +23,7 @@ from tidegate.gateway.wire.openai import ChatHead
 from tidegate.switches import FlagDocument, SecretKey, Standing, SwitchSnapshot, Weight
 
 OWN, OTHER, THIRD, BROKEN = "sha256:own", "sha256:other", "sha256:third", "sha256:broken"
+HOOKED = "sha256:hooked"
 RELEASE = sample_release("http://127.0.0.1:9/v1")
 
 
@@ -45,6 +46,8 @@ class Shelf:
         assert self.open.wait(10)
         if digest == BROKEN:
             raise ReleaseError("release_unknown", "it is not there", cure="build it")
+        if digest == HOOKED:
+            raise SyntaxError("a hook of the app that is no Python")
         return loaded(digest)
 
     def flags(self, document: FlagDocument) -> Flags:
@@ -183,6 +186,18 @@ def test_what_fails_is_told_and_the_stable_release_stands_in() -> None:
             assert "the flags cannot be evaluated here" in str(await error_of(releases, 3))
             releases.take(SwitchSnapshot(version=4))
             assert await error_of(releases, 4) is None
+
+    run(main())
+
+
+def test_a_release_whose_hook_breaks_stops_no_later_change() -> None:
+    async def main() -> None:
+        async with working() as (releases, _):
+            releases.take(snapshot(1, OWN, HOOKED))
+            assert "SyntaxError: a hook of the app" in str(await error_of(releases, 1))
+            releases.take(snapshot(2, OWN, OTHER))
+            assert await error_of(releases, 2) is None
+            assert serves(releases) == OTHER
 
     run(main())
 

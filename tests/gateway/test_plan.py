@@ -10,7 +10,7 @@ from tests.gateway.releases import PLAN, pinned, sample_release
 from tidegate.base.errors import ReleaseError
 from tidegate.gateway.call import make_target
 from tidegate.gateway.plan import compile_plans, load_redactor
-from tidegate.release.values import Caps, OutputSchema, Release, Tool
+from tidegate.release.values import Caps, Hedge, OutputSchema, Release, Tool, Variant
 
 RELEASE = sample_release("http://127.0.0.1:9/v1")
 replace = msgspec.structs.replace
@@ -115,3 +115,13 @@ def test_where_a_variable_of_the_base_url_leads_is_part_of_it() -> None:
         }
         seen.add(compile_plans(release, "sha256:0", targets)["plan"].fingerprint)
     assert len(seen) == 2
+
+
+def test_variants_spend_what_their_route_may_spend_on_trying_twice() -> None:
+    variants = {name: Variant(models=("spare",)) for name in ("a", "b")}
+    release = with_route(flag="f", variants=variants, hedge=Hedge(after=1.0, spend=0.1))
+    plan = plans_of(release)["plan"]
+    assert plan.hedge is not None
+    for variant in plan.variants.values():
+        assert variant.retries is plan.retries
+        assert variant.hedge is plan.hedge

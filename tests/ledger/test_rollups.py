@@ -94,9 +94,19 @@ def test_tokens_are_those_of_the_provider_and_estimates_are_counted() -> None:
         [
             make_receipt(at=1.0, usage=Usage(prompt=5, completion=2, estimated=True)),
             make_receipt(at=1.0, usage=None, replayed=Usage(prompt=50, completion=20), cache="hit"),
+            make_receipt(
+                at=1.0,
+                usage=Usage(prompt=7, completion=3),
+                attempts=(
+                    Attempt(
+                        model="a", ms=1.0, code="upstream_cut", usage=Usage(prompt=7, completion=9)
+                    ),
+                    Attempt(model="b", ms=1.0, status=200),
+                ),
+            ),
         ]
     ).tallies
-    assert (tallies["tokens.prompt"], tallies["tokens.completion"]) == (5, 2)
+    assert (tallies["tokens.prompt"], tallies["tokens.completion"]) == (19, 14)
     assert (tallies["tokens.replayed"], tallies["usage.estimated"]) == (70, 1)
 
 

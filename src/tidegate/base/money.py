@@ -51,13 +51,17 @@ def told_usage(
     )
 
 
-def estimated_usage(prompt: bytes, text: str) -> Usage:
-    """Tokens of an answer whose provider sent no numbers, marked as estimated.
+def estimated_usage(prompt: bytes, text: str, written: int = 0) -> Usage:
+    """Tokens of an answer whose provider sent no numbers, marked as estimated. ``written``:
+    characters of all that the model wrote, where that is more than ``text``: thoughts, calls of
+    tools, other choices.
 
     Four bytes a token: it costs nothing, and no vocabulary here is that of the provider's model.
     """
     return Usage(
-        prompt=-(-len(prompt) // 4), completion=-(-len(text.encode()) // 4), estimated=True
+        prompt=-(-len(prompt) // 4),
+        completion=-(-max(len(text.encode()), written) // 4),
+        estimated=True,
     )
 
 

@@ -73,6 +73,8 @@ class Loader:
         self._bound: dict[bytes, Target] = {}
         self._secrets: tuple[SecretKey, ...] = ()
         self._wrong: list[str] = []
+        self._unkeyed = False
+        """A release was loaded since the secrets were taken, maybe under older ones."""
 
     def release(self, digest: str) -> Loaded:
         own = digest == self._runtime.release
@@ -88,6 +90,7 @@ class Loader:
         pinned = None
         if release.flags is not None:
             pinned = load_flags(release.flags.document, release.flags.hash)
+        self._unkeyed = True
         return Loaded(digest, plans, targets, pinned)
 
     def flags(self, document: FlagDocument) -> Flags:
@@ -109,9 +112,10 @@ class Loader:
     def take_secrets(self, secrets: tuple[SecretKey, ...]) -> list[str]:
         """Serve with the keys that ``secrets`` says, read anew from where they are kept; what of it
         cannot be done here. A model whose keys cannot be read goes on with those it has."""
-        if secrets != self._secrets or self._wrong:
-            self._secrets = secrets
-            told = (self._key(target) for target in self._bound.values())
+        if secrets != self._secrets or self._wrong or self._unkeyed:
+            self._secrets, self._unkeyed = secrets, False
+            # A copy: a release that is loaded in its thread binds models meanwhile.
+            told = [self._key(target) for target in list(self._bound.values())]
             self._wrong = list(dict.fromkeys(words for words in told if words is not None))
         return self._wrong
 

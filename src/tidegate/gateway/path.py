@@ -205,9 +205,7 @@ async def _relay(
         answer = stream.answer(b"".join(sent))
         call.leave("call", perf_counter_ns())
         call.usage, call.finish = answer.usage, answer.finish
-        call.answer_content = stream.reader.assembled()
-        if call.usage is None:
-            settle(call, call.upstream["messages"], answer.content or "")
+        _content_of(call, stream)
         if call.plan.guard is not None:
             call.plan.guard.check(answer)
             call.leave("guard", perf_counter_ns())
@@ -227,20 +225,25 @@ async def _relay(
         _break_off(door, call, stream, error, "failed", out)
     finally:
         if not call.recorded:
-            call.answer_content = stream.reader.assembled()
-            call.usage, call.partial_text = stream.usage, stream.reader.text()
+            _content_of(call, stream)
+            call.usage = stream.billed
         stream.close(code)
+
+
+def _content_of(call: Call, stream: Stream) -> None:
+    """What has come, for the ledger: put together only where the route keeps it."""
+    if call.plan.route.store_content:
+        call.answer_content = stream.reader.assembled()
 
 
 def _break_off(
     door: Door, call: Call, stream: Stream, error: RequestError, outcome: Outcome, out: Response
 ) -> None:
     call.leave("guard" if "call" in call.stages else "call", perf_counter_ns())
-    call.answer_content = stream.reader.assembled()
+    _content_of(call, stream)
     call.status, call.code, call.outcome = 200, error.code, outcome
-    call.usage = stream.usage
+    call.usage = stream.billed
     stream.close(error.code)
-    settle(call, call.upstream["messages"], stream.reader.text())
     door.record(call)
     out.end(error_event(error))
 

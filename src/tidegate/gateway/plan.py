@@ -107,7 +107,9 @@ def compile_plans(release: Release, digest: str, targets: Mapping[str, Target]) 
             other = msgspec.structs.replace(
                 route, models=variant.models, prompt=variant.prompt, variants={}
             )
-            plan.variants[name] = Plan(release, digest, other, targets)
+            variant_plan = plan.variants[name] = Plan(release, digest, other, targets)
+            # What a route may spend on trying twice is the route's, however many variants it has.
+            variant_plan.retries, variant_plan.hedge = plan.retries, plan.hedge
     return plans
 
 

@@ -189,6 +189,11 @@ class Releases:
                 log.info("release %s is loaded", waiting[0])
             except (TidegateError, OSError) as error:
                 failed[waiting[0]] = f"release {waiting[0][:19]} cannot be loaded here: {error}"
+            except Exception as error:
+                # The edge to plug-ins and hooks of an app: no later change may wait for them.
+                log.exception("release %s cannot be loaded", waiting[0])
+                words = f"{type(error).__name__}: {error}"
+                failed[waiting[0]] = f"release {waiting[0][:19]} cannot be loaded here: {words}"
         while not self._has_flags() and (document := self._wanted.flags) is not None:
             try:
                 flags = await asyncio.to_thread(self._loader.flags, document)

@@ -23,7 +23,6 @@ from tidegate.gateway.admit import bearer, find_model
 from tidegate.gateway.boot import Parts
 from tidegate.gateway.call import draining
 from tidegate.gateway.path import serve
-from tidegate.gateway.record import settle
 from tidegate.gateway.values import Call
 from tidegate.gateway.wire.http_server import ClientGone, Request, Response, Server
 from tidegate.gateway.wire.openai import error_body, error_event
@@ -201,8 +200,6 @@ class Gateway:
         call.outcome, call.code = outcome, code
         call.status = 200 if out.begun else 499
         call.leave(_stage_after(call), perf_counter_ns())
-        if call.partial_text is not None:
-            settle(call, call.upstream.get("messages", b""), call.partial_text)
         self._door.record(call)
 
     def _answer_other(self, request: Request, out: Response) -> None:

@@ -131,7 +131,6 @@ class Call:
         "model",
         "outcome",
         "parent",
-        "partial_text",
         "plan",
         "priority",
         "queued",
@@ -214,8 +213,6 @@ class Call:
         self.code: str | None = None
         self.answer_content = b""
         """JSON of the answer, for the ledger."""
-        self.partial_text: str | None = None
-        """Text that had come when a stream broke off; None when there was no stream."""
         self.client_gone = False
         self.recorded = False
 

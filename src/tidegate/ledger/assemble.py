@@ -196,7 +196,7 @@ def _journey(
     stages: dict[str, float] = {}
     for name, ms in times.items():
         stages[renamed[name]] = stages.get(renamed[name], 0.0) + ms
-    tokens = [r.usage for r in receipts if r.usage is not None]
+    tokens = [usage for r in receipts for usage in r.billed]
     return Journey(
         trace=root.trace,
         span=root.span,

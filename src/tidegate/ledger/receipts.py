@@ -133,3 +133,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """W3C id of the span that sent the request, 16 hex digits."""
     worker: int = 0
     """Process id of the worker."""
+
+    @property
+    def billed(self) -> list[Usage]:
+        """Tokens of the answer, and of the tries that failed while they answered: what ``cost``
+        is of."""
+        found = [attempt.usage for attempt in self.attempts if attempt.usage is not None]
+        return found if self.usage is None else [self.usage, *found]

@@ -195,8 +195,7 @@ def _tally(group: Sequence[Receipt]) -> dict[str, float]:
                     attempt.code if attempt.code in ATTEMPT_CODES else OTHER
                 )
                 counted[name] = get(name, 0) + 1
-        usage = r.usage
-        if usage is not None:
+        for usage in r.billed:
             prompt += usage.prompt
             completion += usage.completion
             cached += usage.cached

@@ -381,3 +381,19 @@ def test_while_valkey_is_away_identical_calls_of_a_worker_still_wait_for_one(
             assert sorted(call.cache for call in calls) == ["down"] + ["shared"] * 4
 
     run(main())
+
+
+@pytest.mark.parametrize("found", [b"\x81\xa5model\xa1\xff", b"\x81\xa5model\xa1m", b"{}", b""])
+def test_what_cannot_be_read_is_no_kept_answer(valkey_url: str, found: bytes) -> None:
+    plan = plans_of()["plan"]
+    plan.route = msgspec.structs.replace(plan.route, stale=60.0)
+
+    async def main() -> None:
+        async with workers(valkey_url) as (cache,):
+            call = chat_call(plan)
+            assert cache.at_hand(call, None) is None
+            assert call.cache_key is not None
+            await cache._store.call(b"SET", b"tg:s:" + call.cache_key, found)
+            assert await cache.recall(call) is None
+
+    run(main())

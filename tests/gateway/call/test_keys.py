@@ -326,6 +326,13 @@ class TestBreaker:
         end(other)
         assert state(pool, "a", clock.now).in_flight == 0
 
+    def test_a_key_does_not_rest_for_what_a_policy_refuses(self, clock: Clock) -> None:
+        pool = pool_of(FIRST, SECOND)
+        for _ in range(4):
+            end(pool.take(0.999), of_status(403, "content_policy_violation", "no", None))
+        assert not any(one.resting for one in pool.statistics(clock.now))
+        assert len(pool.ready(clock.now)) == 2
+
     def test_an_answer_that_broke_off_is_one_failed_try(self, clock: Clock) -> None:
         pool = pool_of(FIRST, breaker=Breaker(failures=0.9, minimum=3, window=10, open=5))
         for _ in range(3):

@@ -271,3 +271,25 @@ def test_what_a_broken_answer_is_billed_is_what_the_provider_said_or_an_estimate
 
     assert run(main([text("12345678")])) == Usage(prompt=10, completion=2, estimated=True)
     assert run(main([text("a"), usage(1)])) == Usage(prompt=5, completion=1)
+
+
+@pytest.mark.parametrize(
+    ("delta", "written"),
+    [
+        ({"content": "abcdefgh"}, 8),
+        ({"content": "\u4e2d\u6587"}, 6),  # bytes count, where they are more
+        ({"reasoning_content": "t" * 400}, 400),
+        ({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "a" * 399}}]}, 400),
+    ],
+)
+@pytest.mark.parametrize("fault", [None, CUT])
+def test_what_no_provider_counted_is_estimated_from_all_that_was_written(
+    delta: dict[str, Any], written: int, fault: UpstreamFault | None
+) -> None:
+    """Thoughts and calls of tools are billed as text is: an estimate of the text alone would make
+    a request of an agent cost next to nothing."""
+    pieces = [event(chunk(delta)), FINISH]
+    _, _, answer = relayed(pieces if fault is None else pieces[:1], fault)
+    assert answer.usage is not None
+    assert answer.usage.estimated
+    assert answer.usage.completion == -(-written // 4)

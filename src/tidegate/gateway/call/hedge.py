@@ -194,8 +194,11 @@ def _note(call: Call, loser: _Try[T], winner: _Try[T]) -> None:
         if not after:
             after.append(call.attempts.pop())
     if result is not None:
-        key = result.key if isinstance(result, Stream) else None
-        _put(call, loser, HEDGE_LOST, status=200, usage=result.usage, key=key)
+        if isinstance(result, Stream):
+            key, used = result.key, result.billed
+            _put(call, loser, HEDGE_LOST, status=200, usage=used, key=key)
+        else:
+            _put(call, loser, HEDGE_LOST, status=200, usage=result.usage)
     elif failure is not None:
         status, usage = failure.upstream_status, failure.usage
         _put(call, loser, failure.code, status=status, usage=usage, key=failure.key)

@@ -257,8 +257,8 @@ class KeyPool:
     def over(self, lease: Lease, code: str | None, failure: Failure | None) -> None:
         """What one try, still going or over, says of its key. Called by its lease."""
         one, now = lease.credential, asyncio.get_running_loop().time()
-        limits = failure is not None and failure.upstream_status in (401, 402, 403, 429)
-        if failure is not None and limits:
+        of_key = failure is not None and failure.upstream_status in (401, 402, 403, 429)
+        if failure is not None and of_key and not failure.policy:
             self._rest(one, failure, now)
         elif code is None:
             one.limited = 0

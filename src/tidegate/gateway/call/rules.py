@@ -82,6 +82,9 @@ _REFUSALS = frozenset(("context_length_exceeded", "content_policy_violation"))
 _CODE = re.compile(r"[A-Za-z][a-z0-9_.]{0,63}")
 
 
+_POLICY = frozenset(("content_policy_violation", "content_filter"))
+"""What a provider says of a request that its policy refuses; with 403 too, which then says nothing
+of the key: it neither rests nor is another one tried."""
 _USED_UP = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
 """What a provider says of a key that waiting does not mend."""
 
@@ -109,6 +112,8 @@ def of_status(
     words = message or f"the upstream answered {status}"
     if code is not None and not _CODE.fullmatch(code):
         code = None  # no word for a log, a receipt or a metric: it may be anything, even a key
+    if status in (400, 403, 413, 422) and code in _POLICY:
+        return Failure("content_policy_violation", words, 400, False, status)
     match status:
         case 429:
             again = code not in _USED_UP
@@ -131,8 +136,6 @@ def of_status(
         case 400 | 413 | 422:
             if code in ("context_length_exceeded", "exceed_context_size_error"):
                 return Failure("context_length_exceeded", words, 400, True, status)
-            if code in ("content_policy_violation", "content_filter"):
-                return Failure("content_policy_violation", words, 400, False, status)
             return Failure(code or "upstream_refused", words, status, False, status)
         case _:
             again = status >= 500 or status in (408, 409, 425)

@@ -230,20 +230,20 @@ class Stream:
             model=self.target.model.name,
             finish=reader.finish,
             complete=reader.finish == "stop" and not self.skipped,
-            usage=reader.usage,
+            usage=self.billed if reader.chars else reader.usage,
             content=reader.text(),
             tool_calls=reader.tool_calls,
         )
 
     @property
-    def usage(self) -> Usage | None:
-        return self.reader.usage
-
-    @property
     def billed(self) -> Usage:
-        """What the provider bills of an answer that broke off; estimated where it did not say."""
-        messages = self._call.upstream.get("messages", b"")
-        return self.reader.usage or estimated_usage(messages, self.reader.text())
+        """What the provider bills of what has come; estimated where it did not say."""
+        reader = self.reader
+        if reader.usage is not None:
+            return reader.usage
+        return estimated_usage(
+            self._call.upstream.get("messages", b""), reader.text(), reader.chars
+        )
 
     def release(self) -> None:
         """The content is complete: give the connection back."""
