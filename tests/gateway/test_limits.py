@@ -452,6 +452,36 @@ def test_given_valkey_away_or_frozen_then_each_limit_does_what_it_states(
         assert len(gateway.receipts(50)) >= 50
 
 
+def test_given_valkey_away_at_the_start_then_each_limit_does_what_it_states_until_it_comes(
+    tmp_path: Path,
+    database_url: str,
+    own_valkey: tuple[list[Child], str],
+    upstream: ModelServer,
+    app_folder: Path,
+) -> None:
+    children, url = own_valkey
+    children[0].kill()
+    release = limited(
+        upstream,
+        limit("open", "tokens", 100_000, routes=("plain",), on_outage="open"),
+        limit("closed", "tokens", 100_000, routes=("private",), on_outage="closed"),
+    )
+    with serving(tmp_path, release, database_url, url) as gateway:
+        assert ask(gateway, "plain").status_code == 200
+        refused = ask(gateway, "private")
+        assert (refused.status_code, error(refused)["code"]) == (503, "limits_unavailable")
+        assert len(upstream.requests) == 1
+        children.insert(0, Child(valkey_spec(app_folder)))
+        children[0].wait_ready()
+        eventually(lambda: ask(gateway, "private").status_code == 200, 10)
+        assert ask(gateway, "plain").status_code == 200
+        receipts = [one for one in gateway.receipts(4) if one.usage is not None]
+        passed = [one for one in receipts if one.route == "plain"]
+        used = sum(one.usage.prompt + one.usage.completion for one in passed if one.usage)
+        # what passed uncounted is counted now
+        eventually(lambda: holds(url, "open:", used), 5)
+
+
 def test_a_route_without_limits_is_served_as_before(
     tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import httpx
@@ -196,6 +197,29 @@ class TestUsage:
         if route != "claude":
             assert upstream.requests[1].json["stream_options"]["include_usage"] is True
             assert whole.usage.reasoning == 7
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_no_more_bytes_than_its_route_bears(
+    gateway: GatewayProcess, upstream: ModelServer, stream: bool
+) -> None:
+    assert post(gateway, "small-answers").status_code == 200
+    before = upstream.behaviour
+    upstream.behaviour = msgspec.structs.replace(before, answer="word " * 2000)
+    try:
+        answer = post(gateway, "small-answers", stream=stream)
+    finally:
+        upstream.behaviour = before
+    if answer.status_code == 200:  # it had begun when it became too large
+        assert stream
+        assert json.loads(events(answer)[-1])["error"]["code"] == "upstream_too_large"
+        assert len(answer.content) < 2048
+    else:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_too_large")
+    receipt = gateway.receipts(2)[-1]
+    assert receipt.code == "upstream_too_large"
+    assert receipt.cost != 0, "the model wrote it"
+    eventually(lambda: busy(gateway) == 0, 2.0)
 
 
 def unread(gateway: GatewayProcess) -> socket.socket:

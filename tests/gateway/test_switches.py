@@ -284,6 +284,28 @@ def test_a_worker_that_stands_still_is_named_and_catches_up(app: Switches) -> No
     assert app.change(nothing).complete
 
 
+def test_two_gateways_of_one_app_both_acknowledge_and_the_one_that_does_not_is_named(
+    tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
+) -> None:
+    release = switch_release(upstream.base_url, upstream.base_url)
+    with (
+        serving(tmp_path / "a", release, database_url, valkey_url) as here,
+        serving(tmp_path / "b", release, database_url, valkey_url) as there,
+    ):
+        one, other = Switches(here), Switches(there)
+        eventually(lambda: len(one.change(nothing).acknowledged) == 2, timeout=20)
+        with one.killed("route", "plain"):
+            assert one.refused() == other.refused() == (503, "route_killed")
+        (frozen,) = workers(there)
+        frozen.suspend()
+        try:
+            outcome = one.change(nothing, within=1.5)
+        finally:
+            frozen.resume()
+        assert [lost.pid for lost in outcome.missing] == [frozen.pid]
+        assert [done.worker.pid for done in outcome.acknowledged] == [workers(here)[0].pid]
+
+
 def test_a_worker_that_is_replaced_starts_with_the_switches_in_force(app: Switches) -> None:
     with app.killed("route", "plain"):
         gone = {process.pid for process in workers(app.gateway)}

@@ -88,7 +88,7 @@ def test_a_server_without_ranges_starts_again(store: Store, server: Script) -> N
     assert fetch(pin(server), store).read_bytes() == server.body
 
 
-@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+@pytest.mark.parametrize("etag", [None, 'W/"weak"', '"v\xe9"'])
 def test_without_a_strong_validator_nothing_is_resumed(
     store: Store, server: Script, etag: str | None
 ) -> None:

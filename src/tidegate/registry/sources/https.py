@@ -25,7 +25,7 @@ from tidegate.registry.ports import Job, Obtained
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 8
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 PART = "download.part"
 
 
@@ -175,7 +175,7 @@ def _read_mark(path: Path, url: str) -> Mark | None:
     """The mark beside a part of ``url``; None when there is none to go on from."""
     try:
         mark = msgspec.json.decode(path.read_bytes(), type=Mark)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError):  # msgspec's errors are ValueErrors
         return None
     return mark if mark.url == url and mark.validator else None
 
@@ -184,6 +184,8 @@ def _write_mark(path: Path, url: str, answer: httpx.Response) -> None:
     etag = answer.headers.get("etag", "")
     validator = etag if etag and not etag.startswith("W/") else ""
     validator = validator or answer.headers.get("last-modified", "")
+    if not (validator.isascii() and validator.isprintable()):
+        validator = ""  # it can stand in no header of ours
     path.write_bytes(msgspec.json.encode(Mark(url, validator)))
 
 
