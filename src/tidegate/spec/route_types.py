@@ -298,9 +298,9 @@ class Route(Part):
     queue: Queue | None = None
     """How many requests may ask a model at once, and how many may wait; left out: no bound."""
     output: AppPath | None = Field(None, examples=["schemas/plan.json"])
-    """JSON file: the JSON Schema that an answer must meet. The model is asked for it; an answer
-    that does not meet it is an error (`output_invalid`), in a stream that was not held its last
-    event."""
+    """JSON file: the JSON Schema that an answer must meet. The model is asked for it; for an answer
+    that does not meet it the next model of `fallback` is asked, and when that was the last it is an
+    error (`output_invalid`); in a stream that was not held an error is its last event."""
     guard: Items[Name] = ()
     """Checks on every answer, beside `output`."""
     flag: Name | None = Field(None, examples=["recommend-model"])

@@ -73,6 +73,7 @@ _CURES = {
     "upstream_rate_limited": "retry after the time in retry-after",
     "upstream_key_rejected": "the operator must store a valid key for this model",
     "upstream_breaker_open": "retry after the time in retry-after, or give the route a fallback",
+    "output_invalid": "retry, raise caps.output_tokens, or use a model that keeps to schemas",
     "upstream_unreachable": "check that the model's base_url is right and its server is up",
 }
 

@@ -41,9 +41,14 @@ _HELD_ANSWER = 8 << 20
 async def ask_whole(call: Call, targets: Sequence[Target]) -> Answer:
     """A whole answer from the first model that gives one: of a client that streams, all events of
     it. Raises RequestError, the first one."""
+    ask: Ask[Answer]
     if call.stream:
-        return await _first_of(call, targets, _held(hedged(_stream, call.plan.hedge, targets)))
-    return await _first_of(call, targets, hedged(_whole, call.plan.hedge, targets))
+        ask = _held(hedged(_stream, call.plan.hedge, targets))
+    else:
+        ask = hedged(_whole, call.plan.hedge, targets)
+    if call.plan.guard is not None and len(targets) > 1:
+        ask = _guarded(ask)
+    return await _first_of(call, targets, ask)
 
 
 async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
@@ -221,6 +226,26 @@ async def _joined(call: Call, target: Target, started: int) -> Answer:
     stream = await _stream(call, target, started)
     await _to_the_end(call, stream, call.plan.route.caps.answer_bytes)
     return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
+
+
+def _guarded(ask: Ask[Answer]) -> Ask[Answer]:
+    """An answer that does not meet the route's schema is a failed try while there is another model
+    to ask; it is billed all the same. That of the last model is for the path to judge."""
+
+    async def checked(call: Call, target: Target, started: int) -> Answer:
+        answer = await ask(call, target, started)
+        fault = call.plan.guard.fault(answer) if call.fallbacks else None
+        if fault is None:
+            return answer
+        answered = call.attempts.pop()  # is put on the receipt again, as what failed
+        failure = Failure("output_invalid", f"its answer {fault}", 502, True, 200)
+        raise AttemptFailed(
+            msgspec.structs.replace(
+                failure, usage=answer.usage, model=answered.model, key=answered.key
+            )
+        )
+
+    return checked
 
 
 def _held(begin: Ask[Stream]) -> Ask[Answer]:

@@ -9,6 +9,8 @@ from tidegate.base.errors import RequestError
 from tidegate.gateway.values import Answer
 from tidegate.release.values import OutputSchema
 
+OUTPUT_INVALID = "output_invalid"
+
 
 class OutputGuard:
     """``check(answer)`` raises RequestError ``output_invalid`` naming the first wrong place."""
@@ -18,25 +20,30 @@ class OutputGuard:
         self._path = schema.file.path
 
     def check(self, answer: Answer) -> None:
+        fault = self.fault(answer)
+        if fault is not None:
+            raise RequestError(
+                502,
+                OUTPUT_INVALID,
+                f"the answer of model {answer.model!r} {fault}",
+                cure="retry, raise caps.output_tokens, or use a model that keeps to schemas",
+            )
+
+    def fault(self, answer: Answer) -> str | None:
+        """In what the answer does not meet the schema; None when it does."""
         if answer.tool_calls:
-            return  # a request for a tool is not the answer yet
+            return None  # a request for a tool is not the answer yet
         try:
             value = msgspec.json.decode(answer.content or "")
         except (msgspec.DecodeError, RecursionError) as error:
             why = "the answer was cut short" if answer.finish == "length" else str(error)
-            raise self._invalid(answer, f"is not JSON: {why}") from None
+            return f"does not meet {self._path}: it is not JSON: {why}"
         if self._validator.is_valid(value):
-            return
+            return None
         try:
             self._validator.validate(value)
         except jsonschema_rs.ValidationError as error:
             place = "/".join(str(part) for part in error.instance_path) or "the top"
-            raise self._invalid(answer, f"breaks it at {place}: {error.message[:200]}") from None
-
-    def _invalid(self, answer: Answer, what: str) -> RequestError:
-        return RequestError(
-            502,
-            "output_invalid",
-            f"the answer of model {answer.model!r} does not meet {self._path}: it {what}",
-            cure="retry, raise caps.output_tokens, or use a model that keeps to schemas",
-        )
+            words = f"breaks it at {place}: {error.message[:200]}"
+            return f"does not meet {self._path}: it {words}"
+        return None
