@@ -635,7 +635,7 @@ class TestStandIns:
         price = failed.usage.prompt * 1.0 + failed.usage.completion * 2.0
         assert receipt.cost == pytest.approx(price / 1_000_000)
         assert receipt.usage is None, "the text cost nothing"
-        assert receipt.stages["call"] > receipt.stages["guard"]
+        assert receipt.stages["call"] >= failed.ms - 0.1, "not what came after it"
 
     def test_what_the_guard_refused_served_nobody(self, gateway: GatewayProcess) -> None:
         answer = ask(gateway, "shaped-ill")
