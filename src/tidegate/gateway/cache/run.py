@@ -27,6 +27,8 @@ from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 _LARGEST = 1 << 20
 _decoder = msgspec.msgpack.Decoder(Answer)
 _encoder = msgspec.msgpack.Encoder()
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises of an entry that another version of this program kept."""
 
 
 class CacheStatistics(msgspec.Struct, frozen=True):
@@ -145,10 +147,8 @@ class ExactCache:
         try:
             found = await self._store.call(b"GET", self._stale_prefix + call.cache_key)
             return None if found is None else _decoder.decode(found)
-        except (ValkeyDown, hiredis.ReplyError):
+        except (ValkeyDown, hiredis.ReplyError, *_UNREADABLE):
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None  # it was kept by another version of this program
 
     def leave(self, flight: Flight) -> None:
         """The call gave nothing to keep: one of those who wait leads next. Safe to call
@@ -180,8 +180,7 @@ class ExactCache:
             return None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # It was kept by another version of this program: replace it.
+        except _UNREADABLE:
             flight.lease, flight.held = lease, True
             self._missed(call)
             return None
