@@ -147,10 +147,8 @@ class ExactCache:
         try:
             found = await self._store.call(b"GET", self._stale_prefix + call.cache_key)
             return None if found is None else _decoder.decode(found)
-        except (ValkeyDown, hiredis.ReplyError):
+        except (ValkeyDown, hiredis.ReplyError, *_UNREADABLE):
             return None
-        except _UNREADABLE:
-            return None  # it was kept by another version of this program
 
     def leave(self, flight: Flight) -> None:
         """The call gave nothing to keep: one of those who wait leads next. Safe to call
