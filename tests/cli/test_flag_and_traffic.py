@@ -77,6 +77,9 @@ SENSELESS = [
     (("plain", "{own}=half"), "weights_invalid"),
     (("plain", "{own}=90"), "weights_invalid"),
     (("plain", "{own}=50", "{own}=50"), "weights_invalid"),
+    (("{own}=100",), "route_missing"),
+    (("--off",), "route_missing"),
+    (("plain", "--off"), "weights_unknown"),
     (("plan b", "{own}=100"), "route_unknown"),
     (("plain", "sha256:77=100"), "release_unknown"),
 ]
@@ -127,6 +130,8 @@ def test_a_broken_document_is_refused_and_nothing_changes(app: Fleet, tmp_path: 
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(TidegateError, match="UTF-8"):
         run(app, flag.command, "set", str(file))
+    with pytest.raises(TidegateError, match="UTF-8"):
+        run(app, flag.command, "eval", "plain-model", "--file", str(file))
     assert json.loads(run(app, flag.command, "list", "--json").output) == {"documents": []}
     with pytest.raises(TidegateError, match="plain-model") as raised:
         run(app, flag.command, "eval", "nobody")

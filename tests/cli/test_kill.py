@@ -98,6 +98,9 @@ SENSELESS = [
     (kill.command, ("prompts",), "tokens_not_named"),
     (kill.command, ("prompts", "--over", "5", "--off"), "tokens_not_named"),
     (kill.command, ("route", "plain", "--off"), "kill_unknown"),
+    (kill.command, ("tenant", "", "--force"), "switch_name_unknown"),
+    (kill.command, ("tenant", "\udcff", "--force"), "value_invalid"),
+    (kill.command, ("prompts", "--over", "9" * 20), "value_invalid"),
     (cap.command, (), "cap_not_named"),
     (cap.command, ("--off", "--surge", "on"), "cap_not_named"),
     (cap.command, ("--route", "nowhere", "--surge", "on"), "switch_name_unknown"),
@@ -117,6 +120,13 @@ def test_what_makes_no_sense_changes_nothing(app: Switches) -> None:
     run(app, kill.command, "route", "plian", "--force")
 
 
+def test_a_reason_is_shown_as_it_was_written_and_no_row_is_cut_short(app: Switches) -> None:
+    reason = "[/red] see [incident 12] " + "and on " * 20
+    run(app, kill.command, "route", "plain", "--reason", reason.strip())
+    rows = run(app, switches.command, "--changes", "1").output.splitlines()
+    assert reason.strip() in rows[-1]
+
+
 def test_a_worker_that_does_not_answer_is_named_and_the_exit_code_is_1(app: Switches) -> None:
     frozen = workers(app.gateway)[0]
     frozen.suspend()
@@ -126,6 +136,18 @@ def test_a_worker_that_does_not_answer_is_named_and_the_exit_code_is_1(app: Swit
         frozen.resume()
     assert f"(process {frozen.pid})" in said.output.split("not reached within 1 s: gateway-")[1]
     assert said.output.count("in force in") == 1
+
+
+def test_given_an_interrupted_wait_then_it_is_told_that_the_change_stays(
+    app: Switches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tidegate.cli.flip.wait_acknowledged", interrupted)
+    said = run(app, kill.command, "route", "plain", code=1)
+    assert "kill route plain, is made and stays" in said.output
+    assert [one["name"] for one in told(app)["kills"]] == ["plain"]
 
 
 def test_the_workers_of_a_gateway_that_was_killed_are_not_waited_for_for_ever(

@@ -97,7 +97,9 @@ def test_one_is_shown_whole_without_its_content(app: Path) -> None:
 
 def test_what_a_broken_attempt_is_billed_is_shown(app: Path, database_url: str) -> None:
     usage = Usage(prompt=40, completion=3, estimated=True)
-    broken = Attempt(model="small", ms=9, code="upstream_cut", usage=usage, skipped=2)
+    broken = Attempt(
+        model="small", ms=9, code="upstream_cut", usage=usage, skipped=2, key="1a2b3c4d", waited=250
+    )
     receipt = make_receipt(id="04" * 16, attempts=(broken, Attempt(model="spare", ms=5)))
     folder = app / ".tidegate" / "spool"
     spool(folder, [receipt]).close()
@@ -106,6 +108,8 @@ def test_what_a_broken_attempt_is_billed_is_shown(app: Path, database_url: str) 
     wide = CliRunner(env={"COLUMNS": "160"})
     shown = wide.invoke(root, ["receipts", str(app), receipt.id]).output
     assert "about 40 + 3 tokens, 2 unreadable events passed over" in shown
+    (tried,) = [line for line in shown.splitlines() if "1a2b3c4d" in line]
+    assert "250ms" in tried
 
 
 def test_content_is_shown_when_asked_and_cannot_command_the_terminal(app: Path) -> None:

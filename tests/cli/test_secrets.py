@@ -17,7 +17,7 @@ from tests.gateway.releases import sample_release
 from tests.gateway.test_bad_input import CHAT, USER
 from tests.gateway.test_releases import Fleet, fleet
 from tidegate.base.errors import TidegateError
-from tidegate.cli import secrets
+from tidegate.cli import secrets, switches
 from tidegate.secrets import fingerprint
 from tidegate.switches import SecretKey
 from tidegate.switches.write import Author, set_secret_key
@@ -167,6 +167,8 @@ SENSELESS: list[tuple[tuple[str, ...], str | None, str]] = [
     (("add", "large", "--share", "much"), NEW, "share_invalid"),
     (("add", "large"), "two keys", "secret_malformed"),
     (("add", "large"), "", "secret_malformed"),
+    (("add", "large"), OLD, "secret_key_known"),
+    (("add", "larg"), NEW, "switch_name_unknown"),
     (("add", "../large"), NEW, "secret_name"),
 ]
 
@@ -178,6 +180,12 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(app: Fleet) -> None:
         assert caught.value.code == code
         assert NEW not in str(caught.value)
     assert states(app) == {fingerprint(OLD): "active"}
+
+
+def test_switches_show_the_keys_that_are_tried_or_drained(app: Fleet) -> None:
+    run(app, "add", "large", "--share", "5%", given=NEW)
+    shown = CliRunner().invoke(switches.command, [app.gateway.runtime.app])
+    assert f"key {fingerprint(NEW)} of secret large: canary for 5%" in shown.output
 
 
 def test_a_gateway_that_does_not_have_the_key_says_so_and_goes_on(app: Fleet) -> None:

@@ -48,6 +48,8 @@ def test_every_field_comes_back(tmp_path: Path, connection: Connection) -> None:
         ({"route": "coach"}, 1),
         ({"journey": "get-plan"}, 1),
         ({"tenant": "globex"}, 1),
+        ({"provider_key": "1a2b3c4d"}, 1),
+        ({"provider_key": "1a2b"}, 0),
         ({"model": "large"}, 1),
         ({"outcome": "failed"}, 1),
         ({"code": "upstream_refused"}, 1),
@@ -68,7 +70,7 @@ def test_filters(
     receipts = [
         make_receipt(route="coach"),
         make_receipt(journey="get-plan"),
-        make_receipt(tenant="globex"),
+        make_receipt(tenant="globex", attempts=(Attempt(model="small", ms=1, key="1a2b3c4d"),)),
         make_receipt(model="large"),
         make_receipt(outcome="failed", status=502, code="upstream_refused"),
         make_receipt(trace="4b" * 16, status=404),

@@ -8,14 +8,13 @@ from typing import Any
 
 import click
 import msgspec
-import psycopg
 
 from tidegate.base.errors import UsageError
 from tidegate.base.runtime import read_runtime
 from tidegate.cli.flip import Flip, switch_options
 from tidegate.registry.releases import load_release
 from tidegate.spec import locate
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches.write import (
     FlagVersion,
     flag_document,
@@ -57,12 +56,7 @@ def set_(file: Path, app: str, flip: Flip) -> None:
     """
     from tidegate.switches.flags import HASH_FORM, check, require_form
 
-    try:
-        body = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            "flags_invalid", f"{file} cannot be read as UTF-8 text: {error}", cure="mend the file"
-        ) from None
+    body = _text(file)
     check(body)
     require_form(HASH_FORM)
     flip(app, lambda connection, author: set_flags(connection, body, HASH_FORM, author))
@@ -85,7 +79,7 @@ def rollback(to: int | None, app: str, flip: Flip) -> None:
 @_JSON
 def list_(app: str, as_json: bool) -> None:
     """List the documents that were ever set, the newest first."""
-    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
+    with connected(locate(app).parent.resolve()) as connection:
         found = list_flags(connection)
     if as_json:
         click.echo(json.dumps({"documents": msgspec.to_builtins(found)}))
@@ -119,7 +113,7 @@ def eval_(key: str, pairs: tuple[str, ...], file: Path | None, app: str, as_json
     """Say which variant of the flag KEY a request gets, and why."""
     from tidegate.switches.flags import Flags
 
-    where, body = (str(file), file.read_text("utf-8-sig")) if file else _in_force(app)
+    where, body = (str(file), _text(file)) if file else _in_force(app)
     flags = Flags(body)
     if key not in flags.names():
         raise UsageError(
@@ -139,10 +133,19 @@ def eval_(key: str, pairs: tuple[str, ...], file: Path | None, app: str, as_json
         raise SystemExit(1)
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            "flags_invalid", f"{file} cannot be read as UTF-8 text: {error}", cure="mend the file"
+        ) from None
+
+
 def _in_force(app: str) -> tuple[str, str]:
     """Which document is in force for the running app, and its text."""
     folder = locate(app).parent.resolve()
-    with database_for(folder) as url, psycopg.connect(url) as connection:
+    with connected(folder) as connection:
         found = flag_document(connection, None)
     if found is not None:
         return f"document {found.number}", found.body
@@ -168,14 +171,11 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def _print_table(found: tuple[FlagVersion, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from tidegate.cli.pictures import print_table, table_of
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("document", "flags", "set", "by", "reason", ""):
-        table.add_column(title)
+    table = table_of("document", "flags", "set", "by", "reason", "")
     for one in found:
         made = one.made_at.strftime("%Y-%m-%d %H:%M")
         state = "in force" if one.in_force else ""
         table.add_row(str(one.number), str(one.flags), made, one.made_by, one.reason or "", state)
-    Console(soft_wrap=True).print(table)
+    print_table(table)

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from tidegate.base.durations import parse_duration
 from tidegate.spec import locate
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches import Change
 from tidegate.switches.workers import ACKS, Outcome, wait_acknowledged
 from tidegate.switches.write import Author
@@ -34,13 +34,15 @@ class Flip:
     def __call__(self, app: str, make: Make) -> None:
         """Make the change, wait, and print. Ends the process with 1 when a live worker does not
         run all of it."""
-        with (
-            database_for(locate(app).parent.resolve()) as url,
-            psycopg.connect(url, autocommit=True) as connection,
-        ):
+        with connected(locate(app).parent.resolve()) as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(ACKS)))
             change = make(connection, Author(reason=self._reason))
-            outcome = wait_acknowledged(connection, change, self._within)
+            try:
+                outcome = wait_acknowledged(connection, change, self._within)
+            except KeyboardInterrupt:
+                words = f"version {change.version}, {change.what}, is made and stays"
+                click.echo(f"{words}; who runs it: tidegate switches", err=True)
+                raise
         if self.as_json:
             told = {"change": change, "complete": outcome.complete, **_by_name(outcome)}
             click.echo(json.dumps(msgspec.to_builtins(told)))
@@ -89,6 +91,8 @@ def _print(change: Change, outcome: Outcome, within: float) -> None:
         click.secho(f"  in force in {worker}, but: {worker.error}", fg="red")
     for worker in outcome.missing:
         click.secho(f"  not reached within {within:g} s: {worker}", fg="red")
+    if outcome.missing:
+        click.echo("  what was not reached runs it once it answers; see: tidegate switches")
     for worker in outcome.lost:
         click.secho(f"  silent for {worker.silent:.0f} s, not waited for: {worker}", fg="yellow")
     if not (outcome.acknowledged or outcome.failed or outcome.missing):

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import click
 import msgspec
-import psycopg
 
 from tidegate.base.durations import parse_duration
 from tidegate.base.errors import UsageError
 from tidegate.spec import locate
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches import Priority
 from tidegate.switches.keys import Key, create_key, list_keys, revoke_key
 
@@ -68,7 +67,7 @@ def create(
 ) -> None:
     """Make a key and show its token: this once and never again."""
     ends = _end_of(expires)
-    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
+    with connected(locate(app).parent.resolve()) as connection:
         made = create_key(connection, name=name, tenant=tenant, expires_at=ends, priority=priority)
     if as_json:
         click.echo(json.dumps({**msgspec.to_builtins(made.key), "token": made.token}))
@@ -83,7 +82,7 @@ def create(
 @_JSON
 def list_(app: str, as_json: bool) -> None:
     """List the keys, revoked ones included; never a token."""
-    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
+    with connected(locate(app).parent.resolve()) as connection:
         keys = list_keys(connection)
     if as_json:
         click.echo(json.dumps({"keys": msgspec.to_builtins(keys)}))
@@ -104,7 +103,7 @@ def revoke(app: str, which: str | None, name: str | None, as_json: bool) -> None
         raise UsageError(
             "key_not_named", "which key?", cure="add --key ID or --name NAME (see keys list)"
         )
-    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
+    with connected(locate(app).parent.resolve()) as connection:
         key = revoke_key(connection, wanted)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(key)))
@@ -126,14 +125,11 @@ def _end_of(expires: str | None) -> datetime | None:
 
 
 def _print_table(keys: tuple[Key, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from tidegate.cli.pictures import print_table, table_of
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("id", "name", "tenant", "status", "priority", "created", "expires"):
-        table.add_column(title)
+    table = table_of("id", "name", "tenant", "status", "priority", "created", "expires")
     for key in keys:
         end = key.expires_at.strftime("%Y-%m-%d %H:%M") if key.expires_at else "never"
         created = key.created_at.strftime("%Y-%m-%d %H:%M")
         table.add_row(key.id, key.name, key.tenant or "", key.status, key.priority, created, end)
-    Console(soft_wrap=True).print(table)
+    print_table(table)

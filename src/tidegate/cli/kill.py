@@ -9,7 +9,7 @@ import psycopg
 
 from tidegate.base.errors import UsageError
 from tidegate.cli.flip import Flip, switch_options
-from tidegate.cli.known import Kind, require_known
+from tidegate.cli.known import Killed, require_known
 from tidegate.switches import EVERY, Change, Kill
 from tidegate.switches.values import KillKind
 from tidegate.switches.write import Author, kill, lift_kill
@@ -19,7 +19,7 @@ _OFF = click.option("--off", is_flag=True, help="Lift it: serve again.")
 _FORCE = click.option("--force", is_flag=True, help="Though nothing that is served has this name.")
 _CODES = "Exit codes: 0 in force in every worker, 1 not in all of them (they are named), 2 usage."
 
-_WHAT: dict[Kind, str] = {
+_WHAT: dict[Killed, str] = {
     "route": "Refuse the requests for route NAME: 503 route_killed.",
     "model": "Ask model NAME no more; its fallbacks stand in, without one: 503 model_killed.\n\n"
     "What it answered before is not served from the cache either.",
@@ -43,14 +43,14 @@ def command() -> None:
     """
 
 
-def _named(kind: Kind) -> click.Command:
+def _named(kind: Killed) -> click.Command:
     @click.argument("name")
     @_OFF
     @_FORCE
     @_APP
     @switch_options
     def change(name: str, off: bool, force: bool, app: str, flip: Flip) -> None:
-        if not (off or force):
+        if not (off or (force and name)):
             require_known(app, kind, name)
         flip(app, _lift(kind, name) if off else _kill(kind, name))
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-import psycopg
-
 from tidegate.base.errors import RuntimeStateError, UsageError
 from tidegate.base.runtime import read_runtime
 from tidegate.registry.releases import load_release
 from tidegate.release.values import Release
+from tidegate.secrets.resolve import plain_name
 from tidegate.spec import locate
 from tidegate.spec.mistakes import nearest
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches import EVERY, list_keys, snapshot
 
-Kind = Literal["route", "model", "tool", "tenant"]
+Killed = Literal["route", "model", "tool", "tenant"]
+Kind = Killed | Literal["secret"]
 
 
 def require_known(app: str, kind: Kind, name: str) -> None:
@@ -51,7 +51,7 @@ def require_surge(app: str, route: str) -> None:
 
 
 def _tenants(app: str) -> set[str]:
-    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
+    with connected(locate(app).parent.resolve()) as connection:
         return {key.tenant for key in list_keys(connection) if key.tenant is not None}
 
 
@@ -64,11 +64,12 @@ def _served(app: str, kind: Kind) -> set[str] | None:
 
 def _releases(app: str) -> list[Release] | None:
     """The release that the gateway was started with, and those that have a weight."""
+    folder = locate(app).parent.resolve()
     try:
-        runtime = read_runtime(locate(app).parent.resolve())
+        runtime = read_runtime(folder)
     except RuntimeStateError:
         return None
-    with psycopg.connect(runtime.database_url) as connection:
+    with connected(folder) as connection:
         weighted = {one.release for one in snapshot(connection).traffic}
     return [load_release(runtime.registry, one) for one in {runtime.release, *weighted}]
 
@@ -78,4 +79,6 @@ def _names(release: Release, kind: Kind) -> Iterable[str]:
         return release.models
     if kind == "tool":
         return release.tools
+    if kind == "secret":
+        return (plain_name(one.keys) for one in release.models.values() if one.keys is not None)
     return (*release.routes, *(release.models if release.gateway.direct_models else ()))

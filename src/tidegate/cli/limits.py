@@ -115,16 +115,12 @@ def _standing(limit: Limit, scope: str, state: State, window: Window, now: float
 
 
 def _print_table(standings: list[Standing]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from tidegate.cli.pictures import print_table, table_of
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("limit", "per", "scope"):
-        table.add_column(title)
-    for title in ("used", "reserved", "remaining", "of"):
-        table.add_column(title, justify="right")
-    for title in ("unit", "resets in", "on outage"):
-        table.add_column(title)
+    numbers = ("used", "reserved", "remaining", "of")
+    table = table_of(
+        "limit", "per", "scope", *numbers, "unit", "resets in", "on outage", numbers=numbers
+    )
     for one in standings:
         figures = (_amount(one, n) for n in (one.used, one.reserved, one.remaining, one.most))
         table.add_row(
@@ -136,7 +132,7 @@ def _print_table(standings: list[Standing]) -> None:
             format_duration(one.resets_in) if one.resets_in >= 1 else "now",
             one.on_outage,
         )
-    Console(soft_wrap=True).print(table)
+    print_table(table)
     if not standings:
         click.echo("nothing was used in the present windows")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from decimal import Decimal
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,7 @@ _BAR = 12
 """Characters of the bar of a share of 100%."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _LONGEST_NAME = 40
+_WIDEST = 1000
 _LEGEND = """share: of the time of those near the P95 (P90 to P99). other: between the stages.
 A row counts only what ran it: call does not count what the cache answered."""
 
@@ -87,6 +88,22 @@ def money(dollars: float) -> str:
 def plain_console() -> Console:
     """A console that takes brackets in names for what they are: names may come from clients."""
     return Console(markup=False, highlight=False)
+
+
+def table_of(*titles: str, numbers: Container[str] = ()) -> Table:
+    """A table without lines, whose cells are never cut short."""
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, justify="right" if title in numbers else "left", overflow="fold")
+    return table
+
+
+def print_table(table: Table) -> None:
+    """As wide as the terminal; in a pipe as wide as it needs to be, one row a line."""
+    console = plain_console()
+    if not console.is_terminal:
+        console.width = _WIDEST
+    console.print(table)
 
 
 def shorten(name: str) -> str:

@@ -57,6 +57,7 @@ With --json a list is one object a line. Exit codes: 0 shown, 1 the ledger canno
 @click.option("--status", help="Only this HTTP status: 404, or 4xx.")
 @click.option("--code", help="Only this error code.")
 @click.option("--trace", help="Only this trace id.")
+@click.option("--provider-key", help="Only what tried this key of a provider: its fingerprint.")
 @click.option("--since", help="Not older than: 10m, 24h.")
 @click.option("--limit", default=20, show_default=True, help="At most so many, newest first.")
 @click.option("--content", is_flag=True, help="Show the prompt and the answer of ID.")
@@ -210,6 +211,7 @@ def _facts(kept: Kept) -> Table:
         "kind": f"{r.kind}{', streamed' if r.stream else ''}",
         "route": r.route or "-",
         "model": r.model or "-",
+        **({"served by": r.served_by} if r.served_by else {}),
         "journey": r.journey or "-",
         "tenant": r.tenant or "-",
         "key": r.key or "-",
@@ -258,12 +260,14 @@ def _stage_table(receipt: Receipt) -> Table:
 
 def _attempt_table(receipt: Receipt) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("attempt", "model", "time", "status", "code", "note"):
-        table.add_column(name, justify="right" if name == "time" else "left")
+    for name in ("attempt", "model", "key", "waited", "time", "status", "code", "note"):
+        table.add_column(name, justify="right" if name in ("waited", "time") else "left")
     for number, attempt in enumerate(receipt.attempts, start=1):
         table.add_row(
             str(number),
             shorten(attempt.model),
+            attempt.key or "-",
+            format_duration(attempt.waited / 1e3) if attempt.waited else "-",
             format_duration(attempt.ms / 1e3),
             str(attempt.status or "-"),
             shorten(attempt.code or "-"),

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import click
 import msgspec
-import psycopg
 
 from tidegate.base.errors import UsageError
 from tidegate.base.runtime import read_runtime
 from tidegate.cli.flip import Flip, switch_options
+from tidegate.cli.known import require_known
 from tidegate.ledger.gauges import read_gauges
 from tidegate.registry.releases import load_release
 from tidegate.secrets import fingerprint, resolve
-from tidegate.secrets.resolve import plain_name
+from tidegate.secrets.resolve import place_of, plain_name, read_keys
 from tidegate.secrets.store import add_key, remove_key
 from tidegate.spec import locate
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches import SecretKey, SecretState, snapshot
 from tidegate.switches.write import set_secret_key
 
@@ -45,7 +45,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 @click.group(
     epilog="\b\nA rotation, with nothing dropped:\n"
     "  tidegate secrets add large --share 5% < new.key\n"
-    "  tidegate receipts --since 10m       how the new key does\n"
+    "  tidegate receipts --provider-key NEW    how it does\n"
     "  tidegate secrets promote large NEW\n"
     "  tidegate secrets drain large OLD    waits until nothing runs with it\n"
     "  tidegate secrets revoke large OLD\n" + _CODES
@@ -92,15 +92,19 @@ def list_(name: str | None, app: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--share", default="10%", show_default=True, help="Of the requests, as a canary.")
 @click.option("--active", is_flag=True, help="In full use at once, not as a canary.")
+@click.option("--force", is_flag=True, help="Though no model that is served has this secret.")
 @_APP
 @switch_options
-def add(name: str, share: str, active: bool, app: str, flip: Flip) -> None:
+def add(name: str, share: str, active: bool, force: bool, app: str, flip: Flip) -> None:
     """Add a key, read from standard input or asked for, never from the command line.
 
     It is written to .tidegate/secrets/NAME and serves its share of the requests as a canary.
     """
     part = _share(share)
+    if not force:
+        require_known(app, "secret", plain_name(name))
     key = click.prompt("key", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+    _require_new(app, name, key.strip())
     mark = add_key(name, key.strip(), _state(app), os.environ)
     wanted = SecretKey(
         secret=plain_name(name),
@@ -143,7 +147,11 @@ def promote(name: str, key: str, app: str, flip: Flip) -> None:
 @click.argument("name")
 @click.argument("key")
 @click.option(
-    "--patience", type=float, default=120.0, show_default=True, help="Seconds to wait for the last."
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=120.0,
+    show_default=True,
+    help="Seconds to wait for the last.",
 )
 @_APP
 @switch_options
@@ -152,7 +160,8 @@ def drain(name: str, key: str, patience: float, app: str, flip: Flip) -> None:
     _require_another(app, name, key)
     _set(app, name, key, "draining", flip)
     if not _until_drained(app, key, patience, told=not flip.as_json):
-        click.secho(f"requests still run with {key} after {patience:g} s", fg="red", err=True)
+        words = f"requests still run with {key} after {patience:g} s; run this again to wait on"
+        click.secho(words, fg="red", err=True)
         sys.exit(1)
 
 
@@ -184,6 +193,18 @@ def _set(app: str, name: str, key: str, state: SecretState, flip: Flip, share: f
     flip(app, lambda connection, author: set_secret_key(connection, wanted, author))
 
 
+def _require_new(app: str, name: str, key: str) -> None:
+    """A key that is given again by mistake would go from full use to a canary's share."""
+    plain, mark = plain_name(name), fingerprint(key)
+    _, keys = read_keys(plain, place_of(plain, _state(app)))
+    if mark in map(fingerprint, keys):
+        raise UsageError(
+            "secret_key_known",
+            f"secret {plain} has the key {mark} already",
+            cure=f"see how it serves: tidegate secrets list {plain}; then canary or promote it",
+        )
+
+
 def _require_another(app: str, name: str, key: str) -> None:
     """The last active key stays: without one the model answers nobody."""
     standings = _standings(plain_name(name), _state(app), _said(locate(app).parent.resolve()))
@@ -196,7 +217,7 @@ def _require_another(app: str, name: str, key: str) -> None:
 
 
 def _said(folder: Path) -> tuple[SecretKey, ...]:
-    with database_for(folder) as url, psycopg.connect(url, autocommit=True) as connection:
+    with connected(folder) as connection:
         return snapshot(connection).secrets
 
 

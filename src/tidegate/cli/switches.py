@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 import msgspec
-import psycopg
 
 from tidegate.spec import locate
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches import (
     Cap,
     Change,
@@ -43,10 +42,7 @@ Exit codes: 0 shown, 1 the database cannot be read, 2 usage."""
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(app: str, most: int, as_json: bool) -> None:
     """Show what is switched by hand, the last changes, and which version each worker runs."""
-    with (
-        database_for(locate(app).parent.resolve()) as url,
-        psycopg.connect(url, autocommit=True) as connection,
-    ):
+    with connected(locate(app).parent.resolve()) as connection:
         now, changes = snapshot(connection), list_changes(connection, most)
         workers = list_workers(connection)
     if as_json:
@@ -73,6 +69,7 @@ def _as_json(
             "caps": now.caps,
             "traffic": now.traffic,
             "flags": None if now.flags is None else now.flags.number,
+            "secrets": now.secrets,
             "changes": changes,
         }
     )
@@ -87,6 +84,10 @@ def _lines(now: SwitchSnapshot) -> Iterator[str]:
         yield f"  capped: {_capped(cap)}{_why(cap.reason)}"
     for one in now.traffic:
         yield f"  weighed: {one.route or 'every route'}, {one.release[7:19]} {one.weight}%"
+    for key in now.secrets:
+        if key.state in ("canary", "draining"):
+            share = f" for {key.share:.0%}" if key.state == "canary" else ""
+            yield f"  key {key.fingerprint} of secret {key.secret}: {key.state}{share}"
     if now.flags is not None:
         yield f"  flags: document {now.flags.number}"
 
@@ -123,23 +124,24 @@ def _worker(worker: Worker, version: int) -> str:
 
 
 def _print_changes(changes: tuple[Change, ...]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from tidegate.cli.pictures import print_table, table_of
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("version", "at", "by", "what", "from", "to", "reason"):
-        table.add_column(title)
+    table = table_of("version", "at", "by", "what", "from", "to", "reason")
     for one in changes:
         at = one.at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(
             str(one.version), at, one.by, one.what, _value(one.old), _value(one.new), one.reason
         )
-    Console(soft_wrap=True).print(table)
+    print_table(table)
+
+
+_TOLD = {"kind", "name", "route", "secret", "fingerprint", "reason"}
+"""Named by the change itself."""
 
 
 def _value(value: Any) -> str:
-    """What was set, without what was left open."""
+    """What was set, without what was left open and what stands in ``what`` already."""
     if isinstance(value, dict):
-        value = {k: v for k, v in value.items() if v not in (None, "") and k != "reason"}
-        return ", ".join(f"{k} {v}" for k, v in value.items())
+        told = {k: v for k, v in value.items() if v not in (None, "") and k not in _TOLD}
+        return ", ".join(f"{k} {v}" for k, v in told.items())
     return "" if value is None else str(value)

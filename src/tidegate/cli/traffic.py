@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import click
-import psycopg
 
 from tidegate.base.errors import UsageError
 from tidegate.base.runtime import STATE_FOLDER
@@ -14,7 +13,7 @@ from tidegate.registry.releases import load_release, resolve
 from tidegate.release.values import Release
 from tidegate.spec import locate
 from tidegate.spec.mistakes import nearest
-from tidegate.stores.open import database_for
+from tidegate.stores.open import connected
 from tidegate.switches import EVERY, Weight, snapshot
 from tidegate.switches.write import set_traffic
 
@@ -42,13 +41,21 @@ def command(route: str | None, weights: tuple[str, ...], off: bool, app: str, fl
     user that a growing candidate has taken from it stays there. Workers load releases while they
     serve, and let them go when their last request has ended. Without arguments: show the weights.
     """
-    if route is None:
+    if route is None and not off:
         _show(app, flip.as_json)
         return
+    if route is None or "=" in route:
+        raise UsageError(
+            "route_missing",
+            "the requests of which route?",
+            cure=f"write the route first, or {_ALL} for those that have no weights of their own",
+        )
     if bool(weights) == off:
         raise UsageError(
             "weights_missing",
-            f"how shall the requests of {route} be divided?",
+            "weights and --off say two things"
+            if off
+            else f"how shall the requests of {route} be divided?",
             cure="write DIGEST=PERCENT once for each release, or --off",
         )
     name = EVERY if route == _ALL else route
@@ -95,7 +102,7 @@ def _wrong(words: str) -> UsageError:
 
 
 def _show(app: str, as_json: bool) -> None:
-    with database_for(locate(app).parent.resolve()) as url, psycopg.connect(url) as connection:
+    with connected(locate(app).parent.resolve()) as connection:
         found = snapshot(connection).traffic
     shares: dict[str, dict[str, int]] = {}
     for one in found:

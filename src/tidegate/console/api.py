@@ -26,7 +26,17 @@ from tidegate.ledger.reading import reading
 from tidegate.ledger.status import is_fresh, read_status
 
 Handler = Callable[[Request], Response]
-_FILTERS = ("route", "journey", "tenant", "model", "outcome", "code", "trace", "status")
+_FILTERS = (
+    "route",
+    "journey",
+    "tenant",
+    "model",
+    "outcome",
+    "code",
+    "trace",
+    "provider_key",
+    "status",
+)
 
 
 class Api:

@@ -27,7 +27,8 @@ _COLUMNS = (
 
 
 class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """None leaves a field open. ``since``: seconds back from now. ``status``: 404 or 4xx."""
+    """None leaves a field open. ``since``: seconds back from now. ``status``: 404 or 4xx.
+    ``provider_key``: the fingerprint of a provider's key that any attempt used."""
 
     route: str | None = None
     journey: str | None = None
@@ -36,6 +37,7 @@ class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     code: str | None = None
     trace: str | None = None
+    provider_key: str | None = None
     status: str | None = None
     since: float | None = None
     limit: int = 20
@@ -115,6 +117,9 @@ def _conditions(wanted: ReceiptFilter, now: float) -> tuple[list[str], dict[str,
         if value is not None:
             conditions.append(f"{name} = %({name})s")
             values[name] = value
+    if wanted.provider_key is not None:
+        conditions.append("attempts @> jsonb_build_array(jsonb_build_object('key', %(by)s::text))")
+        values["by"] = wanted.provider_key
     if wanted.since is not None:
         conditions.append("at >= to_timestamp(%(since)s)")
         values["since"] = now - wanted.since

@@ -40,7 +40,7 @@ def reading(url: str, *, timeout: float = 20.0) -> Iterator[Connection]:
             f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}",
             cure="check that tidegate up runs, or TIDEGATE_DATABASE_URL",
         ) from None
-    except psycopg.DataError as error:
+    except (psycopg.DataError, UnicodeEncodeError) as error:
         raise UsageError(
             "value_invalid",
             f"a value cannot be looked up: {str(error).splitlines()[0]}",

@@ -90,15 +90,13 @@ def _locked(database_url: str) -> Iterator[psycopg.Connection]:
     try:
         connection = psycopg.connect(database_url, autocommit=True, connect_timeout=10)
     except psycopg.Error as error:
-        raise StoreError(
-            "database_unreachable",
-            f"PostgreSQL cannot be reached: {_first_line(error)}",
-            cure="check TIDEGATE_DATABASE_URL and that the server runs",
-        ) from None
+        raise _unreachable(error) from None
     try:
         with connection:
             connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             yield connection
+    except psycopg.OperationalError as error:
+        raise _unreachable(error) from None
     except psycopg.Error as error:
         raise StoreError(
             "database_refused",
@@ -149,6 +147,14 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> None:
             f"{migration.number:04d}_{migration.name}.sql: {_first_line(error)}",
             cure="mend what the database says and run the same command again; nothing of it stays",
         ) from error
+
+
+def _unreachable(error: psycopg.Error) -> StoreError:
+    return StoreError(
+        "database_unreachable",
+        f"PostgreSQL cannot be reached: {_first_line(error)}",
+        cure="check TIDEGATE_DATABASE_URL and that the server runs",
+    )
 
 
 def _first_line(error: psycopg.Error) -> str:

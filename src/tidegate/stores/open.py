@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+
 from tidegate.base.children import Child, ChildSpec
-from tidegate.base.errors import RuntimeStateError, StoreError
+from tidegate.base.errors import RuntimeStateError, StoreError, UsageError
 from tidegate.base.locks import LockHeld, file_lock
 from tidegate.base.runtime import STATE_FOLDER, read_runtime
 from tidegate.stores.migrate import migrate
@@ -44,6 +46,32 @@ def database_for(app: Path) -> Iterator[str]:
                 cure="wait for that command to end, or stop it",
             ) from None
     yield url
+
+
+@contextmanager
+def connected(app: Path) -> Iterator[psycopg.Connection]:
+    """A connection to the app's migrated database, where each statement is in force at once.
+
+    Errors: those of ``database_for``; StoreError ``database_unreachable`` also when the server goes
+    away in between. UsageError ``value_invalid``.
+    """
+    with database_for(app) as url:
+        try:
+            with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            raise StoreError(
+                "database_unreachable",
+                f"PostgreSQL cannot be reached: {str(error).strip().splitlines()[0]}",
+                cure="check that it runs; a change that was under way may be in force: "
+                "tidegate switches",
+            ) from None
+        except (psycopg.DataError, UnicodeEncodeError) as error:
+            raise UsageError(
+                "value_invalid",
+                f"a value cannot be kept: {str(error).splitlines()[0]}",
+                cure="leave out control characters and numbers out of range",
+            ) from None
 
 
 @contextmanager

@@ -114,11 +114,18 @@ def set_traffic(
     connection: psycopg.Connection, route: str, weights: Sequence[Weight], author: Author
 ) -> Change:
     """Divide a route's requests (or those of all routes without weights of their own) over
-    releases; no weights: the release that the gateway was started with serves them."""
+    releases; no weights: the release that the gateway was started with serves them. UsageError
+    ``weights_unknown`` when there are none to lift."""
     where = route or "every route"
     word = "traffic" if weights else "lift traffic"
     with _changing(connection, f"{word} {where}", author) as draft:
         draft.old = _weights(connection, route)
+        if not weights and draft.old is None:
+            raise UsageError(
+                "weights_unknown",
+                f"no weights are set for {where}",
+                cure="see what is: tidegate traffic",
+            )
         draft.new = {one.release: one.weight for one in weights} or None
         connection.execute("DELETE FROM traffic WHERE route = %s", (route,))
         for place, one in enumerate(weights):
@@ -223,7 +230,7 @@ def _made(draft: Draft) -> Change:
 
 
 def _kill_words(kind: str, name: str) -> str:
-    return f"{kind} {name or 'of every route'}"
+    return f"prompts of {name or 'every route'}" if kind == "prompts" else f"{kind} {name}"
 
 
 def _kill_row(connection: psycopg.Connection, kind: str, name: str) -> Kill | None:

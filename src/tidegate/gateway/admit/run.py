@@ -113,11 +113,14 @@ def parse(call: Call, kind: str) -> Any:
         call.fields = _fields.decode(call.body)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
+        ours = path.startswith(".tidegate")
         raise RequestError(
             400,
             "request_invalid",
             f"{message} at {path.rstrip('`').lstrip('.') or 'the top of the body'}",
-            cure="send the types that the OpenAI API reference documents",
+            cure="write it as docs/http-api.md says, or leave it out"
+            if ours
+            else "send the types that the OpenAI API reference documents",
             param=path.rstrip("`").lstrip(".") or None,
         ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
