@@ -31,6 +31,7 @@ def test_no_durations(text: str) -> None:
 @example(0.9996)
 @example(0.00099996)
 @example(1e-7)
+@example(3.41e-9)
 @example(119.96)
 @example(7199.9)
 @example(1e9)

@@ -29,7 +29,9 @@ def format_duration(seconds: float) -> str:
     unit = next((unit for limit, unit in _READABLE if seconds < limit), "d")
     value = seconds / _UNITS[unit]
     # What rounds to 1000 or lies below 0.001 would come out as 1e+03 or 1e-04.
-    return f"{value:.0f}{unit}" if value >= 999.5 or value < 1e-3 else f"{value:.3g}{unit}"
+    if value >= 999.5 or value < 1e-3:
+        return f"{value:.0f}{unit}"
+    return f"{value:.3g}{unit}" if value >= 0.01 else f"{value:.1g}{unit}"
 
 
 def parse_share(text: str | float) -> float:
