@@ -26,91 +26,87 @@ from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
 _UNSENT_MOST = 10_000
 
+# Numbers go to commands as they are: Valkey writes them with 17 digits.
 SCRIPT = b"""
-local now = tonumber(ARGV[2])
+local call, num, floor, max = redis.call, tonumber, math.floor, math.max
+local now = num(ARGV[2])
 if now == 0 then
-  local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
-local function drained(used, at, rate)
-  if rate > 0 and now > at then return math.max(0, used - (now - at) * rate) end
-  return used
+  local t = call('TIME')
+  now = t[1] * 1000 + floor(t[2] / 1000)
 end
 -- A counter is kept a day beyond its use, so once an hour is often enough to say so.
-local function stale(at) return math.floor(at / 3600000) ~= math.floor(now / 3600000) end
+local hour = floor(now / 3600000)
 if ARGV[1] == 's' then
   local slot = ARGV[3]
   for i = 1, #KEYS do
     local a = i * 4
-    local lent, truth = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
-    local rate, ttl = tonumber(ARGV[a + 2]), ARGV[a + 3]
-    local state = redis.call('HMGET', KEYS[i], 'u', 't', slot)
+    local key, lent, truth, rate = KEYS[i], num(ARGV[a]), num(ARGV[a + 1]), num(ARGV[a + 2])
+    local state = call('HMGET', key, 'u', 't', slot)
     local left = nil
     if lent > 0 and state[3] then
-      left = tonumber(state[3]) - lent
-      if left <= 0 or tonumber(slot) <= now then
-        redis.call('HDEL', KEYS[i], slot)
+      left = num(state[3]) - lent
+      if left <= 0 or num(slot) <= now then
+        call('HDEL', key, slot)
         left = nil
       end
     end
     if truth > 0 then
-      local at = tonumber(state[2] or 0)
-      local used = string.format('%.17g', drained(tonumber(state[1] or 0), at, rate) + truth)
-      local new = string.format('%.0f', math.max(now, at))
+      local used, at = num(state[1] or 0), num(state[2] or 0)
+      if rate > 0 and now > at then used = max(0, used - (now - at) * rate) end
       if left then
-        redis.call('HSET', KEYS[i], 'u', used, 't', new, slot, string.format('%.0f', left))
+        call('HSET', key, 'u', used + truth, 't', max(now, at), slot, left)
       else
-        redis.call('HSET', KEYS[i], 'u', used, 't', new)
+        call('HSET', key, 'u', used + truth, 't', max(now, at))
       end
-      if stale(at) then redis.call('PEXPIRE', KEYS[i], ttl) end
+      if floor(at / 3600000) ~= hour then call('PEXPIRE', key, ARGV[a + 3]) end
     elseif left then
-      redis.call('HSET', KEYS[i], slot, string.format('%.0f', left))
+      call('HSET', key, slot, left)
     end
   end
   return 1
 end
-local grain = tonumber(ARGV[4])
-local slot = string.format('%.0f', math.ceil((now + tonumber(ARGV[3])) / grain) * grain)
-local all, barred = tonumber(ARGV[5]), tonumber(ARGV[6])
+local grain = num(ARGV[4])
+local slot = string.format('%.0f', math.ceil((now + num(ARGV[3])) / grain) * grain)
+local all, barred = num(ARGV[5]), num(ARGV[6])
 local used, lent, at, room, worst = {}, {}, {}, {}, nil
 for i = 1, #KEYS do
   local a = i * 6 + 1
-  local flat = redis.call('HGETALL', KEYS[i])
+  local flat = call('HGETALL', KEYS[i])
   local u, t, l = 0, 0, 0
   for j = 1, #flat, 2 do
     local field = flat[j]
-    if field == 'u' then u = tonumber(flat[j + 1])
-    elseif field == 't' then t = tonumber(flat[j + 1])
-    elseif tonumber(field) > now then l = l + tonumber(flat[j + 1])
-    else redis.call('HDEL', KEYS[i], field) end
+    if field == 'u' then u = num(flat[j + 1])
+    elseif field == 't' then t = num(flat[j + 1])
+    elseif num(field) > now then l = l + num(flat[j + 1])
+    else call('HDEL', KEYS[i], field) end
   end
-  u = drained(u, t, tonumber(ARGV[a + 4]))
+  local rate = num(ARGV[a + 4])
+  if rate > 0 and now > t then u = max(0, u - (now - t) * rate) end
   used[i], lent[i], at[i] = u, l, t
-  room[i] = tonumber(ARGV[a + 3]) - u - l
-  local mask = tonumber(ARGV[a])
-  if tonumber(ARGV[a + 1]) > room[i] + 1e-6 then
+  room[i] = num(ARGV[a + 3]) - u - l
+  if num(ARGV[a + 1]) > room[i] + 1e-6 then
+    local mask = num(ARGV[a])
     barred = bit.bor(barred, mask)
     if mask == all or not worst then worst = i end
   end
 end
-if bit.band(barred, all) == all then
+if barred ~= 0 and bit.band(barred, all) == all then
   return {0, worst, math.ceil(used[worst]), lent[worst]}
 end
 local reply = {1, slot, barred}
 for i = 1, #KEYS do
   local a = i * 6 + 1
-  local amount = tonumber(ARGV[a + 1])
-  if bit.band(tonumber(ARGV[a]), bit.bnot(barred)) == 0 then
+  local amount = num(ARGV[a + 1])
+  if barred ~= 0 and bit.band(num(ARGV[a]), bit.bnot(barred)) == 0 then
     reply[i + 3] = -1
   else
     if ARGV[a + 2] == 'c' then
-      redis.call('HSET', KEYS[i], 'u', string.format('%.17g', used[i] + amount),
-                 't', string.format('%.0f', math.max(now, at[i])))
+      call('HSET', KEYS[i], 'u', used[i] + amount, 't', max(now, at[i]))
     elseif amount > 0 then
-      redis.call('HINCRBY', KEYS[i], slot, ARGV[a + 1])
+      call('HINCRBY', KEYS[i], slot, ARGV[a + 1])
     end
-    if stale(at[i]) then redis.call('PEXPIRE', KEYS[i], ARGV[a + 5]) end
-    reply[i + 3] = math.max(0, math.floor(room[i] - amount + 1e-6))
+    if floor(at[i] / 3600000) ~= hour then call('PEXPIRE', KEYS[i], ARGV[a + 5]) end
+    reply[i + 3] = max(0, floor(room[i] - amount + 1e-6))
   end
 end
 return reply
@@ -174,6 +170,7 @@ class Borrowing(msgspec.Struct, eq=False):
 
     command: list[bytes | str | int]
     reply: asyncio.Future[Any]
+    """Who sends the wishes looks at it in the end (``granted``), come what may."""
 
     @property
     def granted(self) -> Granted | None:
@@ -269,9 +266,7 @@ class Counters:
             self._store.tell(b"EVAL", SCRIPT, *command[2:])
 
     def _send(self, command: list[bytes | str | int]) -> Borrowing:
-        reply = self._store.call(*command)
-        reply.add_done_callback(_seen)
-        return Borrowing(command, reply)
+        return Borrowing(command, self._store.call(*command))
 
 
 def _both(one: Settlement, other: Settlement) -> Settlement:
@@ -290,12 +285,6 @@ def _verdict(reply: Sequence[Any]) -> Granted | Refused:
     if reply[0] == 1:
         return Granted(reply[1], reply[2], reply[3:])
     return Refused(reply[1] - 1, reply[2], reply[3])
-
-
-def _seen(reply: asyncio.Future[Any]) -> None:
-    """Whoever waits still gets the error; nobody is warned when nobody waits any more."""
-    if not reply.cancelled():
-        reply.exception()
 
 
 async def read_counters(store: ValkeyClient, stem: str) -> dict[str, State]:

@@ -243,24 +243,37 @@ def headers(
     lines: Sequence[Line], windows: Sequence[Window], left: Sequence[int], at: float
 ) -> list[tuple[str, str]]:
     """``x-ratelimit-*`` as OpenAI sends them: of each unit the limit with the least left."""
+    if len(lines) == 1:
+        return _told(lines[0], windows[0], left[0], at) if left[0] >= 0 else []
     tightest: dict[str, int] = {}
     for place, line in enumerate(lines):
         rest = left[place]
         if rest >= 0 and (line.unit not in tightest or rest < left[tightest[line.unit]]):
             tightest[line.unit] = place
     told: list[tuple[str, str]] = []
-    for unit, place in tightest.items():
-        line = lines[place]
-        rest = left[place]
-        seconds = (
-            (line.capacity - rest) / line.rate / 1000 if line.rate else windows[place].end - at
-        )
-        told += (
-            (f"x-ratelimit-limit-{unit}", _number(line, line.capacity)),
-            (f"x-ratelimit-remaining-{unit}", _number(line, rest)),
-            (f"x-ratelimit-reset-{unit}", f"{max(0.0, seconds):.3f}s"),
-        )
+    for place in tightest.values():
+        told += _told(lines[place], windows[place], left[place], at)
     return told
+
+
+def _told(line: Line, window: Window, rest: int, at: float) -> list[tuple[str, str]]:
+    most, remaining, reset = _NAMES[line.unit]
+    seconds = (line.capacity - rest) / line.rate / 1000 if line.rate else window.end - at
+    return [
+        (most, _number(line, line.capacity)),
+        (remaining, _number(line, rest)),
+        (reset, f"{seconds if seconds > 0 else 0.0:.3f}s"),
+    ]
+
+
+_NAMES: dict[Unit, tuple[str, str, str]] = {
+    unit: (
+        f"x-ratelimit-limit-{unit}",
+        f"x-ratelimit-remaining-{unit}",
+        f"x-ratelimit-reset-{unit}",
+    )
+    for unit in ("requests", "tokens", "dollars")
+}
 
 
 def _number(line: Line, amount: int) -> str:
