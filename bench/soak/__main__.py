@@ -48,7 +48,16 @@ def main(minutes: float, rate: float, workers: int, seed: int, as_json: bool) ->
         app.running(Path(folder), upstream, spare, workers) as ready,
     ):
         result = asyncio.run(soak(ready, minutes * 60, rate, seed, progress))
+        played = {fault: upstream.played.get(at, 0) for at, fault in enumerate(app.FAULTS)}
     findings: list[Finding] = result.pop("findings")
+    findings.append(
+        Finding(
+            "kinds of upstream faults that were never played",
+            float(sum(not times for times in played.values())),
+            0.0,
+            ", ".join(f"{fault.partition(' ')[2]} {times}" for fault, times in played.items()),
+        )
+    )
     show(findings, Console(width=None if sys.stdout.isatty() else 140))
     _RESULTS.mkdir(exist_ok=True)
     kept = _RESULTS / f"soak-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"

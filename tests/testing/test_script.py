@@ -115,6 +115,13 @@ def test_a_rate_is_kept_and_the_seed_decides_who(seed: int, rate: float) -> None
     assert abs(len(met) - 400 * rate) <= 45  # above five standard deviations
 
 
+def test_the_shares_of_two_steps_are_drawn_apart() -> None:
+    script = Script.of("rate=0.2 reset", "rate=0.1 cut=1")
+    played = [script.fault_for(seen(n), "m", 7) for n in range(500)]
+    assert 60 <= played.count(Reset()) <= 140
+    assert 15 <= played.count(Cut(1)) <= 65, "the smaller share is not part of the larger"
+
+
 def test_details() -> None:
     assert parse_step("status=429 retry_after=2").fault == Refuse(status=429, retry_after=2)
     assert parse_step("status=503 retry_after=1m").fault == Refuse(status=503, retry_after=60)

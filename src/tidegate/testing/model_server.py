@@ -141,6 +141,11 @@ class ModelServer:
             faults=dict(self._faults),
         )
 
+    @property
+    def played(self) -> dict[int, int]:
+        """How often each step of the script was played, by its place."""
+        return dict(self._played)
+
     def reset(self) -> None:
         """Forget all requests, count and measure time from 0 again; open connections stay."""
         self._seen.clear()

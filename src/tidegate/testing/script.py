@@ -61,7 +61,9 @@ class Step:
     path: str | None = None
     when: Callable[[SeenRequest], bool] | None = None
 
-    def fits(self, request: SeenRequest, model: str, seed: int) -> bool:
+    def fits(self, request: SeenRequest, model: str, seed: int, place: int = 0) -> bool:
+        """Whether it is for this request; ``place`` is that of the step in its script, so that the
+        shares of two steps are drawn apart."""
         at, now = request.index, request.at
         if self.period_seconds is not None:
             now %= self.period_seconds
@@ -75,9 +77,13 @@ class Step:
             and (self.key is None or request.key == self.key)
             and (self.model is None or model == self.model)
             and (self.path is None or request.path.startswith(self.path))
-            and (self.rate is None or random.Random(f"{seed}/{at}").random() < self.rate)
+            and (self.rate is None or _share(seed, at, place) < self.rate)
             and (self.when is None or self.when(request))
         )
+
+
+def _share(seed: int, at: int, place: int) -> float:
+    return random.Random(f"{seed}/{at}/{place}" if place else f"{seed}/{at}").random()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +111,7 @@ class Script:
         played = Counter() if played is None else played
         for at, step in enumerate(self.steps):
             spent = step.times is not None and played[at] >= step.times
-            if not spent and step.fits(request, model, seed):
+            if not spent and step.fits(request, model, seed, at):
                 played[at] += 1
                 return step.fault
         return None
