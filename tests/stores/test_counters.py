@@ -236,3 +236,23 @@ def test_counters_expire_by_themselves_and_empty_ones_are_gone(valkey_url: str) 
         assert await store.call(b"EXISTS", b"tg:l:x") == 0
 
     with_store(valkey_url, work)
+
+
+def test_wishes_of_one_turn_share_a_command_and_each_is_judged_when_there_is_not_enough(
+    valkey_url: str,
+) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        before = store.statistics().commands
+        together = [counters.borrow([wish("one", 10, 100, 0.0)], LEASE, GRAIN, 1) for _ in range(8)]
+        verdicts = [await counters.read(one) for one in together]
+        assert all(isinstance(verdict, Granted) for verdict in verdicts)
+        assert store.statistics().commands - before <= 2  # the script itself, the first time
+        # 80 of 100 are lent: of five more that come at once, two fit
+        late = [counters.borrow([wish("one", 10, 100, 0.0)], LEASE, GRAIN, 1) for _ in range(5)]
+        kinds = [type(await counters.read(one)) for one in late]
+        assert sorted(kind.__name__ for kind in kinds) == ["Granted"] * 2 + ["Refused"] * 3
+        (state,) = (await read_counters(store, "")).values()
+        assert state.borrowed == 100
+
+    with_store(valkey_url, work)

@@ -165,19 +165,31 @@ class State(msgspec.Struct, frozen=True):
     """Seconds since it was last charged."""
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What a wish is asked under: milliseconds of the lease and to which its end is rounded up,
+    bits of all models that may be asked and of those that may not, and the time (0: Valkey's)."""
+
+    lease: int
+    grain: int
+    every: int
+    barred: int
+    now: int
+
+
 class Borrowing(msgspec.Struct, eq=False):
     """Wishes on their way."""
 
-    command: list[bytes | str | int]
-    reply: asyncio.Future[Any]
-    """Who sends the wishes looks at it in the end (``granted``), come what may."""
+    wishes: Sequence[Borrow]
+    reply: asyncio.Future[Granted | Refused]
+    """Carries the verdict or ValkeyDown. Who sends the wishes looks at it in the end (``granted``),
+    come what may."""
 
     @property
     def granted(self) -> Granted | None:
         """What was lent, as far as is known by now."""
         if not self.reply.done() or self.reply.cancelled() or self.reply.exception() is not None:
             return None
-        verdict = _verdict(self.reply.result())
+        verdict = self.reply.result()
         return verdict if isinstance(verdict, Granted) else None
 
 
@@ -189,6 +201,8 @@ class Counters:
         self._unsent: collections.deque[Sequence[bytes | str | int]] = collections.deque(
             maxlen=_UNSENT_MOST
         )
+        self._unborrowed: dict[tuple[Any, ...], list[Borrowing]] = {}
+        """By terms and keys: sent at the end of this turn of the loop."""
         self._unsettled: dict[tuple[bytes, int], dict[bytes, Settlement]] = {}
         """By the end of their lease and by key: told at the end of this turn of the loop."""
 
@@ -201,38 +215,80 @@ class Counters:
         barred: int = 0,
         now: int = 0,
     ) -> Borrowing:
-        """Send the wishes; ``read`` tells what came of them. ``lease``: milliseconds; ``every``:
+        """Send the wishes; ``read`` tells what came of them. Requests that wish from the same
+        counters in the same turn of the loop share one command. ``lease``: milliseconds; ``every``:
         the bits of all models that may be asked. When each of them is barred, all is refused and
         nothing is borrowed anywhere."""
+        loop = asyncio.get_running_loop()
+        borrowing = Borrowing(wishes, loop.create_future())
+        if not self._unborrowed:
+            loop.call_soon(self._send_wishes)
+        terms = Terms(lease, grain, every, barred, now)
+        # Where some models may be barred and others not, each request is judged by itself.
+        whole = all(wish.covers == every for wish in wishes)
+        group = (terms, *(wish.key for wish in wishes)) if whole else (terms, id(borrowing))
+        self._unborrowed.setdefault(group, []).append(borrowing)
+        return borrowing
+
+    async def read(self, borrowing: Borrowing) -> Granted | Refused:
+        """The verdict on the wishes. Raises ValkeyDown when the store gives none in time."""
+        reply = borrowing.reply
+        return reply.result() if reply.done() else await asyncio.shield(reply)
+
+    def _send_wishes(self) -> None:
         while self._unsent and self._store.up:
             self._store.tell(*self._unsent.popleft())
+        unborrowed, self._unborrowed = self._unborrowed, {}
+        for group, together in unborrowed.items():
+            self._lend(together, group[0])
+
+    def _lend(self, together: Sequence[Borrowing], terms: Terms) -> None:
+        """Borrow for requests that wish from the same counters at once."""
+        wishes = together[0].wishes
         command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(wishes)]
         command += [wish.key for wish in wishes]
-        command += (b"r", now, lease, grain, every, barred)
-        for wish in wishes:
+        command += (b"r", terms.now, terms.lease, terms.grain, terms.every, terms.barred)
+        for place, wish in enumerate(wishes):
             command += (
                 wish.covers,
-                wish.amount,
+                sum(one.wishes[place].amount for one in together),
                 b"c" if wish.charge else b"r",
                 wish.capacity,
                 repr(wish.rate),
                 wish.ttl,
             )
-        return self._send(command)
+        self._store.call(*command).add_done_callback(partial(self._lent, together, terms, command))
 
-    async def read(self, borrowing: Borrowing) -> Granted | Refused:
-        """The verdict on the wishes. Raises ValkeyDown when the store gives none in time."""
-        try:
-            return _verdict(await _unharmed(borrowing.reply))
-        except hiredis.ReplyError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise ValkeyDown(f"Valkey refused a limit's command: {error}") from None
-        borrowing.command[:2] = b"EVAL", SCRIPT
-        borrowing.reply = self._send(borrowing.command).reply
-        try:
-            return _verdict(await _unharmed(borrowing.reply))
-        except hiredis.ReplyError as error:
-            raise ValkeyDown(f"Valkey refused a limit's command: {error}") from None
+    def _lent(
+        self,
+        together: Sequence[Borrowing],
+        terms: Terms,
+        command: list[bytes | str | int],
+        sent: asyncio.Future[Any],
+    ) -> None:
+        """Tell each request its verdict; when there is not enough for all, each is asked for by
+        itself."""
+        error = ValkeyDown("the command was given up") if sent.cancelled() else sent.exception()
+        if isinstance(error, hiredis.ReplyError):
+            if str(error).startswith("NOSCRIPT") and command[0] == b"EVALSHA":
+                command[:2] = b"EVAL", SCRIPT
+                again = self._store.call(*command)
+                again.add_done_callback(partial(self._lent, together, terms, command))
+                return
+            error = ValkeyDown(f"Valkey refused a limit's command: {error}")
+        verdict = None if error is not None else _verdict(sent.result())
+        if isinstance(verdict, Refused) and len(together) > 1:
+            for one in together:
+                self._lend([one], terms)
+            return
+        for one in together:
+            if one.reply.done():
+                continue
+            if verdict is not None:
+                one.reply.set_result(verdict)
+            else:
+                assert error is not None
+                one.reply.set_exception(error)
 
     def settle(self, settlements: Sequence[Settlement], slot: bytes = b"0", now: int = 0) -> None:
         """Tell the truth and wait for nothing. Requests that end in the same turn of the loop share
@@ -265,20 +321,12 @@ class Counters:
         if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOSCRIPT"):
             self._store.tell(b"EVAL", SCRIPT, *command[2:])
 
-    def _send(self, command: list[bytes | str | int]) -> Borrowing:
-        return Borrowing(command, self._store.call(*command))
-
 
 def _both(one: Settlement, other: Settlement) -> Settlement:
     """Two of the same counter, as one."""
     return Settlement(
         one.key, one.borrowed + other.borrowed, one.truth + other.truth, other.rate, other.ttl
     )
-
-
-async def _unharmed(reply: asyncio.Future[Any]) -> Any:
-    """The reply; who stops waiting for it does not stop it, as what was lent must be settled."""
-    return reply.result() if reply.done() else await asyncio.shield(reply)
 
 
 def _verdict(reply: Sequence[Any]) -> Granted | Refused:
