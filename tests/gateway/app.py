@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ import httpx
 import msgspec
 import psycopg
 
+from tests.conftest import TEMPLATE, _fresh_database
 from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool_reader import read_chunk, spool_files
 from tidegate.registry.releases import put
 from tidegate.release.values import Release
+from tidegate.stores.postgres import PostgresPlace
 from tidegate.switches import create_key
 
 
@@ -115,6 +119,20 @@ class GatewayProcess:
             if len(found) >= count or time.monotonic() > deadline:
                 return found
             time.sleep(0.02)
+
+
+@contextmanager
+def own_gateway(
+    folder: Path, release: Release, postgres: PostgresPlace, valkey: Path, **more: Any
+) -> Iterator[GatewayProcess]:
+    """A gateway that serves ``release``, with a database of its own in the session's PostgreSQL;
+    ``more`` as of ``GatewayProcess``."""
+    with contextmanager(_fresh_database)(postgres, TEMPLATE) as database_url:
+        process = GatewayProcess(folder, release, database_url, f"unix://{valkey}", **more)
+        try:
+            yield process.start()
+        finally:
+            process.stop()
 
 
 def read_spool(folder: Path) -> list[Receipt]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.conftest import TEMPLATE, _fresh_database
-from tests.gateway.app import GatewayProcess
+from tests.gateway.app import GatewayProcess, own_gateway
 from tests.gateway.releases import sample_release
 from tidegate.stores.postgres import PostgresPlace
 from tidegate.testing import Constant, ModelServer, Script
@@ -35,12 +33,8 @@ def shared_gateway(
     first, second = servers
     release = sample_release(first.base_url, second.base_url, first.url)
     folder = tmp_path_factory.mktemp("gateway")
-    with contextmanager(_fresh_database)(postgres_server, TEMPLATE) as database_url:
-        process = GatewayProcess(folder, release, database_url, f"unix://{valkey_server}")
-        try:
-            yield process.start()
-        finally:
-            process.stop()
+    with own_gateway(folder, release, postgres_server, valkey_server) as running:
+        yield running
 
 
 @pytest.fixture

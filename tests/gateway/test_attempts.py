@@ -17,8 +17,7 @@ import openai
 import psycopg
 import pytest
 
-from tests.conftest import TEMPLATE, _fresh_database
-from tests.gateway.app import GatewayProcess
+from tests.gateway.app import GatewayProcess, own_gateway
 from tests.gateway.conftest import ANSWER, SPARE_ANSWER
 from tests.gateway.releases import NO_RETRIES, SCHEMA, pinned, sample_release
 from tests.gateway.test_bad_input import CHAT, USER
@@ -125,30 +124,33 @@ def nobody_accepts() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def own_gateway(
+def attempts_gateway(
     tmp_path_factory: pytest.TempPathFactory,
     servers: tuple[ModelServer, ModelServer],
     postgres_server: PostgresPlace,
     valkey_server: Path,
 ) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("attempts")
-    with nobody_accepts() as full, contextmanager(_fresh_database)(postgres_server, TEMPLATE) as db:
-        release = release_of(*servers, full)
-        valkey = f"unix://{valkey_server}"
-        process = GatewayProcess(folder, release, db, valkey, environment=SECRETS)
-        try:
-            yield process.start()
-        finally:
-            process.stop()
+    with (
+        nobody_accepts() as full,
+        own_gateway(
+            folder,
+            release_of(*servers, full),
+            postgres_server,
+            valkey_server,
+            environment=SECRETS,
+        ) as running,
+    ):
+        yield running
 
 
 @pytest.fixture
 def gateway(
-    own_gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, valkey_url: str
+    attempts_gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, valkey_url: str
 ) -> GatewayProcess:
     """As ``gateway`` elsewhere, over the release of this module."""
-    own_gateway.forget()
-    return own_gateway
+    attempts_gateway.forget()
+    return attempts_gateway
 
 
 def ask(gateway: GatewayProcess, route: str, key: str | None = None, **more: Any) -> httpx.Response:

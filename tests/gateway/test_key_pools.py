@@ -6,15 +6,13 @@ import concurrent.futures
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.conftest import TEMPLATE, _fresh_database
-from tests.gateway.app import GatewayProcess
+from tests.gateway.app import GatewayProcess, own_gateway
 from tests.gateway.releases import TIMEOUTS
 from tests.gateway.test_bad_input import CHAT, USER
 from tidegate.base.children import log_folder
@@ -69,18 +67,11 @@ def pooled(
 ) -> Iterator[GatewayProcess]:
     release = release_of(servers[0].base_url)
     folder = tmp_path_factory.mktemp("pools")
-    with contextmanager(_fresh_database)(postgres_server, TEMPLATE) as database_url:
-        process = GatewayProcess(
-            folder,
-            release,
-            database_url,
-            f"unix://{valkey_server}",
-            environment={"TIDEGATE_SECRET_POOL": ",".join(KEYS)},
-        )
-        try:
-            yield process.start()
-        finally:
-            process.stop()
+    secret = {"TIDEGATE_SECRET_POOL": ",".join(KEYS)}
+    with own_gateway(
+        folder, release, postgres_server, valkey_server, environment=secret
+    ) as running:
+        yield running
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.conftest import TEMPLATE, _fresh_database
-from tests.gateway.app import GatewayProcess
+from tests.gateway.app import GatewayProcess, own_gateway
 from tests.gateway.releases import sample_release
 from tests.gateway.test_admission import at_rest, queue_of
 from tests.gateway.test_bad_input import CHAT, USER, eventually
@@ -66,29 +65,23 @@ def release_of(first: ModelServer, second: ModelServer) -> Release:
 
 
 @pytest.fixture(scope="module")
-def own_gateway(
+def leaving_gateway(
     tmp_path_factory: pytest.TempPathFactory,
     servers: tuple[ModelServer, ModelServer],
     postgres_server: PostgresPlace,
     valkey_server: Path,
 ) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("leaving")
-    with contextmanager(_fresh_database)(postgres_server, TEMPLATE) as database_url:
-        process = GatewayProcess(
-            folder, release_of(*servers), database_url, f"unix://{valkey_server}"
-        )
-        try:
-            yield process.start()
-        finally:
-            process.stop()
+    with own_gateway(folder, release_of(*servers), postgres_server, valkey_server) as running:
+        yield running
 
 
 @pytest.fixture
 def gateway(
-    own_gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, valkey_url: str
+    leaving_gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, valkey_url: str
 ) -> GatewayProcess:
-    own_gateway.forget()
-    return own_gateway
+    leaving_gateway.forget()
+    return leaving_gateway
 
 
 @contextmanager

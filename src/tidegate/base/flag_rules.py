@@ -50,12 +50,6 @@ def read(text: str) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     return document, tuple(_problems(document))
 
 
-def variants_of(document: Mapping[str, Any], flag: str) -> frozenset[str] | None:
-    """Names of the variants of ``flag``; None when the document has no such flag."""
-    found = document.get("flags", {}).get(flag)
-    return None if found is None else frozenset(found["variants"])
-
-
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):

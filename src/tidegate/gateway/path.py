@@ -1,4 +1,5 @@
-"""The path of one request, top to bottom: admit, render, cache, route, call, guard, record."""
+"""The path of one request, top to bottom: admit, render, limits, cache, queue, route, call, guard,
+record."""
 
 from __future__ import annotations
 
@@ -143,7 +144,8 @@ async def _return(
     if call.usage is None:
         settle(call, call.upstream.get("messages", b""), answer.content or "")
     if call.plan.guard is not None:
-        call.plan.guard.check(answer)
+        if not call.guarded:
+            call.plan.guard.check(answer)
         call.leave("guard", perf_counter_ns())
     if flight is not None:
         door.cache.keep(flight, answer, call.plan.route.cache_ttl)

@@ -33,11 +33,9 @@ async def stand_in(cache: ExactCache, call: Call, error: RequestError) -> Answer
     if route.template is None or route.kind != "chat":
         return None
     answer = _fixed(call, route.template.text)
-    if call.plan.guard is not None:
-        try:
-            call.plan.guard.check(answer)
-        except RequestError:  # it is not what the route promises: the failure is told instead
-            return None
+    guard = call.plan.guard
+    if guard is not None and guard.fault(answer) is not None:
+        return None  # it is not what the route promises: the failure is told instead
     call.served_by = "template"
     return answer
 

@@ -122,6 +122,7 @@ class Call:
         "fields",
         "finish",
         "first_token",
+        "guarded",
         "head",
         "id",
         "journey",
@@ -199,6 +200,8 @@ class Call:
         self.cache: CacheResult = "off"
         self.cache_key: bytes | None = None
         self.served_by: ServedBy | None = None
+        self.guarded = False
+        """Whether the answer was held against the route's schema already."""
         self.waited = 0.0
         """Milliseconds of backoff before the try that is under way."""
         self.model: str | None = None

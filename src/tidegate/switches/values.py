@@ -12,7 +12,6 @@ EVERY = ""
 """Stands for every route where a switch is not for one."""
 
 KillKind = Literal["route", "model", "tool", "tenant", "prompts"]
-SurgeMode = Literal["on", "off", "auto"]
 
 
 class Kill(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tidegate.gateway.call.rules import Failure
 
 LEFT = Failure("client_gone", "the client left", 499, False)
+HEDGE_LOST = "hedge_lost"
+"""Code of the attempt that was left because the other one answered first."""
 
 
 class AttemptFailed(Exception):

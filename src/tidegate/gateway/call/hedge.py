@@ -16,7 +16,7 @@ import msgspec
 from tidegate.base.errors import RequestError
 from tidegate.base.money import Usage
 from tidegate.gateway.call.ask import Ask
-from tidegate.gateway.call.failed import LEFT, AttemptFailed
+from tidegate.gateway.call.failed import HEDGE_LOST, LEFT, AttemptFailed
 from tidegate.gateway.call.rules import Failure
 from tidegate.gateway.call.stream import Stream, ms_since
 from tidegate.gateway.call.target import Target
@@ -28,8 +28,6 @@ T = TypeVar("T", Stream, Answer)
 
 MOST_SAVED = 10.0
 """Hedges that a quiet time may save up for a bad one."""
-HEDGE_LOST = "hedge_lost"
-"""Code of the attempt that was left because the other one answered first."""
 
 
 class BudgetStatistics(msgspec.Struct, frozen=True):

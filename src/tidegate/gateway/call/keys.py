@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from tidegate.gateway.call import breaker
-from tidegate.gateway.call.failed import LEFT, AttemptFailed
+from tidegate.gateway.call.failed import HEDGE_LOST, LEFT, AttemptFailed
 from tidegate.gateway.call.rules import Failure
 from tidegate.release.values import Breaker
 from tidegate.secrets import fingerprint
@@ -31,7 +31,6 @@ LIMITED_FOR = 1.0
 LEAST_REST = 0.1
 """So that the next try of the same request has another key, even if the provider says 0."""
 MOST_REST = 3600.0
-HEDGE_LOST = "hedge_lost"
 
 _SAYS_NOTHING = frozenset((LEFT.code, HEDGE_LOST))
 _HEALTHY = frozenset(
@@ -125,9 +124,8 @@ class KeyPool:
         self._settings = settings
         self._keys: list[Credential] = []
         self._turn = 0
-        self._single: Credential | None = None
-        """The only key, where there is one that takes tries: most models have no more."""
-        self._alone: list[Credential] = []
+        self._serving: list[Credential] = []
+        """Those of the keys that take tries."""
         self.set_keys(keys)
 
     def set_keys(self, settings: Sequence[KeySetting]) -> None:
@@ -145,10 +143,7 @@ class KeyPool:
         for one, setting in kept:
             one.state, one.share = setting.state, setting.share
         self._keys = [one for one, _ in kept]
-        self._single = self._keys[0] if len(self._keys) == 1 else None
-        if self._single is not None and self._single.state == "draining":
-            self._single = None
-        self._alone = [self._single] if self._single is not None else []
+        self._serving = [one for one in self._keys if one.state != "draining"]
 
     def statistics(self, now: float) -> tuple[KeyStatistics, ...]:
         return tuple(
@@ -165,9 +160,7 @@ class KeyPool:
 
     def ready(self, now: float) -> list[Credential]:
         """The keys that a try may use now."""
-        if self._single is not None and type(self._single.breaker) is breaker.Closed:
-            return self._alone
-        serving = [one for one in self._keys if one.state != "draining"]
+        serving = self._serving
         if len(serving) == 1:
             return serving if breaker.admits(serving[0].breaker, now) else []
         return [
@@ -177,8 +170,7 @@ class KeyPool:
     def another(self, now: float) -> bool:
         """Whether several keys serve, and one that a try may use now: after one was set aside that
         is another one."""
-        serving = sum(one.state != "draining" for one in self._keys)
-        return serving > 1 and bool(self.ready(now))
+        return len(self._serving) > 1 and bool(self.ready(now))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -202,7 +194,7 @@ class KeyPool:
 
     def _refusal(self, now: float) -> Failure:
         """Why no key can be used, by the one that can be soonest."""
-        serving = [one for one in self._keys if one.state != "draining"]
+        serving = self._serving
         if not serving:
             words = "the model has no key that takes requests"
             return Failure("upstream_key_rejected", words, 502, True)

@@ -234,8 +234,11 @@ def _guarded(ask: Ask[Answer]) -> Ask[Answer]:
 
     async def checked(call: Call, target: Target, started: int) -> Answer:
         answer = await ask(call, target, started)
-        fault = call.plan.guard.fault(answer) if call.fallbacks else None
+        if not call.fallbacks:
+            return answer
+        fault = call.plan.guard.fault(answer)
         if fault is None:
+            call.guarded = True
             return answer
         answered = call.attempts.pop()  # is put on the receipt again, as what failed
         failure = Failure("output_invalid", f"its answer {fault}", 502, True, 200)

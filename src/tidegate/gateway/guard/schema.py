@@ -9,8 +9,6 @@ from tidegate.base.errors import RequestError
 from tidegate.gateway.values import Answer
 from tidegate.release.values import OutputSchema
 
-OUTPUT_INVALID = "output_invalid"
-
 
 class OutputGuard:
     """``check(answer)`` raises RequestError ``output_invalid`` naming the first wrong place."""
@@ -24,7 +22,7 @@ class OutputGuard:
         if fault is not None:
             raise RequestError(
                 502,
-                OUTPUT_INVALID,
+                "output_invalid",
                 f"the answer of model {answer.model!r} {fault}",
                 cure="retry, raise caps.output_tokens, or use a model that keeps to schemas",
             )
