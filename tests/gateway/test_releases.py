@@ -86,8 +86,14 @@ class Fleet:
             return self.settled(rollback_flags(connection, None, ME))
 
     def settled(self, change: Change) -> str | None:
-        eventually(lambda: self.workers(change.version), timeout=10)
-        return next((one.error for one in self.workers(change.version) if one.error), None)
+        found: list[Worker] = []
+
+        def heard() -> bool:  # one look: a worker may enter between two
+            found[:] = self.workers(change.version)
+            return bool(found)
+
+        eventually(heard, timeout=10)
+        return next((one.error for one in found if one.error), None)
 
     def workers(self, version: int) -> tuple[Worker, ...]:
         """The workers that run ``version``; none while one of them does not."""
