@@ -126,7 +126,10 @@ def fleet(
     tmp_path: Path, release: Release, database_url: str, valkey_url: str, **more: Any
 ) -> Iterator[Fleet]:
     with serving(tmp_path / "app", release, database_url, valkey_url, **more) as process:
-        yield Fleet(process)
+        made = Fleet(process)
+        # One worker is enough to be ready; who counts acknowledgements needs all of them.
+        eventually(lambda: len(made.workers(0)) == more.get("workers", 1), timeout=20)
+        yield made
 
 
 def test_weights_move_under_load_and_no_request_fails(
