@@ -18,7 +18,8 @@ from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.cli.limits import command
 from tidegate.registry.releases import put
 from tidegate.release.values import Limit
-from tidegate.stores.counters import Borrow, Counters, Granted, Settlement
+from tidegate.stores.counters import Counters
+from tidegate.stores.lending import Borrow, Granted, Settlement, Terms
 from tidegate.stores.valkey_client import ValkeyClient
 from tidegate.stores.windows import NANO, counter_stem, window_at
 
@@ -62,9 +63,9 @@ def test_each_limit_is_shown_with_what_is_used_reserved_and_left(
         counters = Counters(store)
         wishes = [Borrow(key, 1, 2 * NANO, False, 50 * NANO, 0.0, 60_000)]
         for _ in range(2):
-            verdict = await counters.read(counters.borrow(wishes, 60_000, 1000, 1))
+            verdict = await counters.read(counters.borrow(wishes, Terms(60_000, 1000, 1)))
             assert isinstance(verdict, Granted)
-        counters.settle([Settlement(key, 2 * NANO, NANO // 2, 0.0, 60_000)], verdict.slot)
+        counters.settle([Settlement(key, 2 * NANO, NANO // 2, 0.0, 60_000)], verdict)
         await asyncio.sleep(0.05)
         await store.stop()
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidegate.stores.counters import (
-    Borrow,
-    Counters,
-    Granted,
-    Refused,
-    Settlement,
-    read_counters,
-)
-from tidegate.stores.valkey_client import ValkeyClient
+from tidegate.stores.counters import Counters, read_counters
+from tidegate.stores.lending import Borrow, Granted, Refused, Settlement, Terms
+from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
 T = TypeVar("T")
 LEASE, GRAIN = 10_000, 1000
+TERMS = Terms(LEASE, GRAIN, 1)
 START = 1_800_000_000_000
 TTL = 3_600_000
 
@@ -87,7 +84,7 @@ def test_whatever_is_borrowed_settled_and_forgotten_two_counters_are_as_their_mo
         models = [Model(100, rates[0]), Model(150, rates[1])]
         names = [b"tg:l:a", b"tg:l:b"]
         now = START
-        lent: list[tuple[int, bytes, int]] = []
+        lent: list[tuple[int, Granted, int]] = []
         for kind, amount, more in steps:
             if kind == "wait":
                 now += amount
@@ -97,7 +94,9 @@ def test_whatever_is_borrowed_settled_and_forgotten_two_counters_are_as_their_mo
                     Borrow(name, 1, amount, bool(more), model.capacity, model.rate, TTL)
                     for name, model in zip(names, models, strict=True)
                 ]
-                verdict = await counters.read(counters.borrow(wishes, LEASE, GRAIN, 1, now=now))
+                verdict = await counters.read(
+                    counters.borrow(wishes, Terms(LEASE, GRAIN, 1, now=now))
+                )
                 fits = all(amount <= model.room(now) + 1e-6 for model in models)
                 assert isinstance(verdict, Granted) == fits
                 if not isinstance(verdict, Granted):
@@ -111,15 +110,15 @@ def test_whatever_is_borrowed_settled_and_forgotten_two_counters_are_as_their_mo
                     assert left == pytest.approx(max(0, math.floor(model.room(now))), abs=1)
                 if not more:
                     assert int(verdict.slot) == end
-                    lent.append((amount, verdict.slot, end))
+                    lent.append((amount, verdict, end))
             elif lent:
-                borrowed, slot, end = lent.pop(more % len(lent))
+                borrowed, loan, end = lent.pop(more % len(lent))
                 counters.settle(
                     [
                         Settlement(name, borrowed, amount, model.rate, TTL)
                         for name, model in zip(names, models, strict=True)
                     ],
-                    slot,
+                    loan,
                     now=now,
                 )
                 await asyncio.sleep(0)  # settlements leave at the end of the turn
@@ -133,7 +132,7 @@ def test_whatever_is_borrowed_settled_and_forgotten_two_counters_are_as_their_mo
         probe = [
             wish(n.decode(), 0, m.capacity, m.rate) for n, m in zip(names, models, strict=True)
         ]
-        verdict = await counters.read(counters.borrow(probe, LEASE, GRAIN, 1, now=now))
+        verdict = await counters.read(counters.borrow(probe, Terms(LEASE, GRAIN, 1, now=now)))
         over = [model.room(now) < -1e-6 for model in models]
         assert isinstance(verdict, Refused) == any(over)
         if isinstance(verdict, Granted):
@@ -153,10 +152,7 @@ def test_a_thousand_at_once_through_several_clients_never_pass_the_cap(valkey_ur
         counters = [Counters(store) for store in stores]
         wishes = [wish("tg:l:cap", 7, 1000), wish("tg:l:rate", 1, 10_000, charge=1)]
         verdicts = await asyncio.gather(
-            *(
-                counters[n % 8].read(counters[n % 8].borrow(wishes, LEASE, GRAIN, 1))
-                for n in range(1000)
-            )
+            *(counters[n % 8].read(counters[n % 8].borrow(wishes, TERMS)) for n in range(1000))
         )
         granted = [verdict for verdict in verdicts if isinstance(verdict, Granted)]
         assert len(granted) == 142, "142 times 7 is 994"
@@ -164,7 +160,7 @@ def test_a_thousand_at_once_through_several_clients_never_pass_the_cap(valkey_ur
         assert states["tg:l:cap"].borrowed == 994
         assert states["tg:l:rate"].used == 142, "a refused one borrows from no counter"
         for n, verdict in enumerate(granted):
-            counters[n % 8].settle([Settlement(b"tg:l:cap", 7, 3, 0.0, TTL)], verdict.slot)
+            counters[n % 8].settle([Settlement(b"tg:l:cap", 7, 3, 0.0, TTL)], verdict)
         await asyncio.sleep(0.1)
         state = (await read_counters(stores[0], "tg:l:"))["tg:l:cap"]
         assert (state.used, state.borrowed) == (142 * 3, 0)
@@ -183,10 +179,12 @@ def test_a_counter_of_some_models_bars_only_those(valkey_url: str) -> None:
             wish("tg:l:second", 5, 100, covers=0b10),
             wish("tg:l:both", 5, 100, covers=0b11),
         ]
-        verdict = await counters.read(counters.borrow(wishes, LEASE, GRAIN, every))
+        verdict = await counters.read(counters.borrow(wishes, Terms(LEASE, GRAIN, every)))
         assert isinstance(verdict, Granted)
         assert (verdict.barred, list(verdict.left)) == (0b01, [-1, 95, 95])
-        verdict = await counters.read(counters.borrow(wishes, LEASE, GRAIN, every, barred=0b10))
+        verdict = await counters.read(
+            counters.borrow(wishes, Terms(LEASE, GRAIN, every, barred=0b10))
+        )
         assert verdict == Refused(0, 0, 0)
         assert (await read_counters(store, "tg:l:"))["tg:l:both"].borrowed == 5
 
@@ -198,10 +196,10 @@ def test_a_store_that_was_started_anew_learns_the_script_again(valkey_url: str) 
         counters = Counters(store)
         wishes = [wish("tg:l:x", 5, 100)]
         await store.call(b"SCRIPT", b"FLUSH")
-        verdict = await counters.read(counters.borrow(wishes, LEASE, GRAIN, 1))
+        verdict = await counters.read(counters.borrow(wishes, TERMS))
         assert isinstance(verdict, Granted)
         await store.call(b"SCRIPT", b"FLUSH")
-        counters.settle([Settlement(b"tg:l:x", 5, 2, 0.0, TTL)], verdict.slot)
+        counters.settle([Settlement(b"tg:l:x", 5, 2, 0.0, TTL)], verdict)
         await asyncio.sleep(0.05)
         state = (await read_counters(store, "tg:l:"))["tg:l:x"]
         assert (state.used, state.borrowed) == (2, 0)
@@ -215,7 +213,7 @@ def test_what_is_settled_while_the_store_is_away_is_told_when_it_is_back(valkey_
         counters = Counters(away)
         counters.settle([Settlement(b"tg:l:x", 0, 7, 0.0, TTL)])
         await away.start()
-        verdict = await counters.read(counters.borrow([wish("tg:l:x", 1, 10)], LEASE, GRAIN, 1))
+        verdict = await counters.read(counters.borrow([wish("tg:l:x", 1, 10)], TERMS))
         assert isinstance(verdict, Granted)
         assert list(verdict.left) == [2]
         await away.stop()
@@ -227,11 +225,11 @@ def test_counters_expire_by_themselves_and_empty_ones_are_gone(valkey_url: str) 
     async def work(store: ValkeyClient) -> None:
         counters = Counters(store)
         wishes = [wish("tg:l:x", 5, 100), wish("tg:l:y", 1, 100, charge=1)]
-        verdict = await counters.read(counters.borrow(wishes, LEASE, GRAIN, 1))
+        verdict = await counters.read(counters.borrow(wishes, TERMS))
         assert isinstance(verdict, Granted)
         for name in (b"tg:l:x", b"tg:l:y"):
             assert 0 < await store.call(b"PTTL", name) <= TTL
-        counters.settle([Settlement(b"tg:l:x", 5, 0, 0.0, TTL)], verdict.slot)
+        counters.settle([Settlement(b"tg:l:x", 5, 0, 0.0, TTL)], verdict)
         await asyncio.sleep(0.05)
         assert await store.call(b"EXISTS", b"tg:l:x") == 0
 
@@ -244,15 +242,119 @@ def test_wishes_of_one_turn_share_a_command_and_each_is_judged_when_there_is_not
     async def work(store: ValkeyClient) -> None:
         counters = Counters(store)
         before = store.statistics().commands
-        together = [counters.borrow([wish("one", 10, 100, 0.0)], LEASE, GRAIN, 1) for _ in range(8)]
+        together = [counters.borrow([wish("one", 10, 100, 0.0)], TERMS) for _ in range(8)]
         verdicts = [await counters.read(one) for one in together]
         assert all(isinstance(verdict, Granted) for verdict in verdicts)
         assert store.statistics().commands - before <= 2  # the script itself, the first time
         # 80 of 100 are lent: of five more that come at once, two fit
-        late = [counters.borrow([wish("one", 10, 100, 0.0)], LEASE, GRAIN, 1) for _ in range(5)]
+        late = [counters.borrow([wish("one", 10, 100, 0.0)], TERMS) for _ in range(5)]
         kinds = [type(await counters.read(one)) for one in late]
         assert sorted(kind.__name__ for kind in kinds) == ["Granted"] * 2 + ["Refused"] * 3
         (state,) = (await read_counters(store, "")).values()
         assert state.borrowed == 100
+
+    with_store(valkey_url, work)
+
+
+@contextlib.contextmanager
+def nobody_listening_at(url: str) -> Iterator[None]:
+    socket = Path(url.removeprefix("unix://"))
+    away = socket.rename(socket.with_suffix(".away"))
+    try:
+        yield
+    finally:
+        away.rename(socket)
+
+
+async def used(store: ValkeyClient, name: str) -> tuple[float, float]:
+    state = (await read_counters(store, name))[name]
+    return state.used, state.borrowed
+
+
+def test_where_much_is_left_requests_that_come_fast_share_commands(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        wishes = [wish("tg:l:dollars", 100, 1 << 40), wish("tg:l:calls", 1, 100_000, charge=1)]
+        before = store.statistics().commands
+        for n in range(1000):
+            verdict = await counters.read(counters.borrow(wishes, TERMS))
+            assert isinstance(verdict, Granted)
+            assert verdict.left[1] == 100_000 - n - 1, "exact, as nobody else asks"
+            counters.settle([Settlement(b"tg:l:dollars", 100, 40, 0.0, TTL)], verdict)
+        assert store.statistics().commands - before < 150
+        await asyncio.sleep(0.4)  # what nobody took went back by itself
+        assert await used(store, "tg:l:dollars") == (40_000, 0)
+        assert await used(store, "tg:l:calls") == (1000, 0)
+
+    with_store(valkey_url, work)
+
+
+def test_a_worker_that_stops_returns_what_it_holds_and_tells_what_it_owes(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        wishes = [wish("tg:l:x", 5, 1 << 40)]
+        for _ in range(20):
+            verdict = await counters.read(counters.borrow(wishes, TERMS))
+            assert isinstance(verdict, Granted)
+            counters.settle([Settlement(b"tg:l:x", 5, 2, 0.0, TTL)], verdict)
+        assert verdict.ahead, "the last was handed out of an advance"
+        await counters.stop()
+        assert await used(store, "tg:l:x") == (40, 0)
+
+    with_store(valkey_url, work)
+
+
+def test_the_last_of_a_limit_is_given_to_the_unit_though_many_borrow_ahead(valkey_url: str) -> None:
+    async def work(_: ValkeyClient) -> None:
+        stores = [ValkeyClient(valkey_url, deadline=10.0) for _ in range(4)]
+        for store in stores:
+            await store.start()
+        workers = [Counters(store) for store in stores]
+        wishes = [wish("tg:l:cap", 7, 20_003), wish("tg:l:calls", 1, 1 << 30, charge=1)]
+        granted = 0
+
+        async def caller(counters: Counters) -> None:
+            nonlocal granted
+            refused = 0
+            while refused < 5:  # one that is refused for what others hold asks again
+                verdict = await counters.read(counters.borrow(wishes, TERMS))
+                if isinstance(verdict, Refused):
+                    refused += 1
+                    await asyncio.sleep(0.1)
+                    continue
+                granted += 1
+                assert granted * 7 <= 20_003
+                await asyncio.sleep(0)
+                counters.settle([Settlement(b"tg:l:cap", 7, 7, 0.0, TTL)], verdict)
+
+        await asyncio.gather(*(caller(workers[n % 4]) for n in range(64)))
+        await asyncio.gather(*(counters.stop() for counters in workers))
+        assert granted == 20_003 // 7
+        assert await used(stores[0], "tg:l:cap") == (granted * 7, 0)
+        assert await used(stores[0], "tg:l:calls") == (granted, 0)
+        assert sum(store.statistics().commands for store in stores) < granted * 3
+        for store in stores:
+            await store.stop()
+
+    with_store(valkey_url, work)
+
+
+def test_what_was_borrowed_ahead_is_not_handed_out_once_the_store_is_away(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        away = ValkeyClient(valkey_url, deadline=5.0)
+        await away.start()
+        counters = Counters(away)
+        wishes = [wish("tg:l:x", 1, 1 << 40)]
+        for _ in range(20):
+            verdict = await counters.read(counters.borrow(wishes, TERMS))
+            assert isinstance(verdict, Granted)
+        assert verdict.ahead
+        with nobody_listening_at(valkey_url):
+            await store.call(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes")
+            await asyncio.sleep(0.02)
+            assert not away.up
+            with pytest.raises(ValkeyDown):
+                await counters.read(counters.borrow(wishes, TERMS))
+        await away.stop()
 
     with_store(valkey_url, work)

@@ -36,6 +36,7 @@ class Parts(msgspec.Struct, frozen=True):
 
     door: Door
     store: ValkeyClient
+    counters: Counters
     spool: SpoolWriter
     runtime: Runtime
 
@@ -59,7 +60,7 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
         Idempotency(store, settings.idempotency),
         Recorder(spool, os.getpid(), counters),
     )
-    return Parts(door, store, spool, runtime)
+    return Parts(door, store, counters, spool, runtime)
 
 
 class Loader:

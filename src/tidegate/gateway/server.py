@@ -77,6 +77,7 @@ class Gateway:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._parts.counters.stop()
         await self._parts.store.stop()
         for target in self._door.releases.targets():
             target.pool.close()

@@ -9,7 +9,8 @@ import msgspec
 from tidegate.base.money import Usage
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.ledger.receipts import Attempt, CacheResult, Outcome, ServedBy
-from tidegate.stores.counters import Borrow, Borrowing
+from tidegate.stores.counters import Borrowing
+from tidegate.stores.lending import Borrow
 from tidegate.stores.windows import Calendar, Unit, Window
 
 Headers = list[tuple[str, str]]

@@ -22,9 +22,20 @@ from typing import Any
 import hiredis
 import msgspec
 
+from tidegate.stores.lending import (
+    PERIOD,
+    Advance,
+    Borrow,
+    Granted,
+    Refused,
+    Settlement,
+    Terms,
+)
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
 _UNSENT_MOST = 10_000
+_PATIENCE = 0.02
+"""Seconds that a settlement which changes little may wait for company."""
 
 # Numbers go to commands as they are: Valkey writes them with 17 digits.
 SCRIPT = b"""
@@ -114,48 +125,6 @@ return reply
 _SHA = hashlib.sha1(SCRIPT).hexdigest().encode()
 
 
-class Borrow(msgspec.Struct, frozen=True):
-    """A wish on one counter. ``covers``: bits of the models that may not be asked when this counter
-    has not enough. ``charge``: used at once, and not settled; else borrowed until it is settled."""
-
-    key: bytes
-    covers: int
-    amount: int
-    charge: bool
-    capacity: int
-    rate: float
-    """Units that a bucket drains in a millisecond; 0: a budget."""
-    ttl: int
-    """Milliseconds that the counter is kept."""
-
-
-class Granted(msgspec.Struct, frozen=True):
-    """``slot`` names the end of the lease. ``barred``: bits of the models without budget. ``left``:
-    what is left on each counter, -1 where nothing was borrowed as its models are barred."""
-
-    slot: bytes
-    barred: int
-    left: Sequence[int]
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """Which wish (its index) was too much, and how that counter stands."""
-
-    which: int
-    used: int
-    borrowed: int
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """The truth about one counter: ``borrowed`` goes back, ``truth`` is used."""
-
-    key: bytes
-    borrowed: int
-    truth: int
-    rate: float
-    ttl: int
-
-
 class State(msgspec.Struct, frozen=True):
     """How a counter stands."""
 
@@ -165,32 +134,44 @@ class State(msgspec.Struct, frozen=True):
     """Seconds since it was last charged."""
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """What a wish is asked under: milliseconds of the lease and to which its end is rounded up,
-    bits of all models that may be asked and of those that may not, and the time (0: Valkey's)."""
+class Borrowing:
+    """Wishes on their way, or granted already."""
 
-    lease: int
-    grain: int
-    every: int
-    barred: int
-    now: int
+    __slots__ = ("_granted", "reply", "wishes")
 
-
-class Borrowing(msgspec.Struct, eq=False):
-    """Wishes on their way."""
-
-    wishes: Sequence[Borrow]
-    reply: asyncio.Future[Granted | Refused]
-    """Carries the verdict or ValkeyDown. Who sends the wishes looks at it in the end (``granted``),
-    come what may."""
+    def __init__(
+        self,
+        wishes: Sequence[Borrow],
+        reply: asyncio.Future[Granted | Refused] | None = None,
+        granted: Granted | None = None,
+    ) -> None:
+        self.wishes = wishes
+        self.reply = reply
+        """Carries the verdict or ValkeyDown; None for what was handed out of an advance. Who sends
+        the wishes looks at it in the end (``granted``), come what may."""
+        self._granted = granted
 
     @property
     def granted(self) -> Granted | None:
         """What was lent, as far as is known by now."""
-        if not self.reply.done() or self.reply.cancelled() or self.reply.exception() is not None:
+        reply = self.reply
+        if reply is None:
+            return self._granted
+        if not reply.done() or reply.cancelled() or reply.exception() is not None:
             return None
-        verdict = self.reply.result()
+        verdict = reply.result()
         return verdict if isinstance(verdict, Granted) else None
+
+
+class _Errand(msgspec.Struct, frozen=True):
+    """A command that borrows for requests which wish from the same counters, and for ``ahead``
+    more of them."""
+
+    together: Sequence[Borrowing]
+    terms: Terms
+    command: list[bytes | str | int]
+    advance: Advance | None
+    ahead: int
 
 
 class Counters:
@@ -203,85 +184,119 @@ class Counters:
         )
         self._unborrowed: dict[tuple[Any, ...], list[Borrowing]] = {}
         """By terms and keys: sent at the end of this turn of the loop."""
+        self._advances: dict[tuple[Any, ...], Advance] = {}
+        """By terms and keys, those of the last moment."""
         self._unsettled: dict[tuple[bytes, int], dict[bytes, Settlement]] = {}
-        """By the end of their lease and by key: told at the end of this turn of the loop."""
+        """By the end of their lease and by key: told at the end of this turn of the loop, or a
+        little later."""
+        self._telling: asyncio.Handle | None = None
+        self._telling_later: asyncio.TimerHandle | None = None
 
-    def borrow(
-        self,
-        wishes: Sequence[Borrow],
-        lease: int,
-        grain: int,
-        every: int,
-        barred: int = 0,
-        now: int = 0,
-    ) -> Borrowing:
+    def borrow(self, wishes: Sequence[Borrow], terms: Terms) -> Borrowing:
         """Send the wishes; ``read`` tells what came of them. Requests that wish from the same
-        counters in the same turn of the loop share one command. ``lease``: milliseconds; ``every``:
-        the bits of all models that may be asked. When each of them is barred, all is refused and
-        nothing is borrowed anywhere."""
+        counters in the same turn of the loop share one command, and need none when what they wish
+        was borrowed ahead."""
         loop = asyncio.get_running_loop()
-        borrowing = Borrowing(wishes, loop.create_future())
+        group: tuple[Any, ...] = (terms, *[wish.key for wish in wishes])
+        whole = True
+        for wish in wishes:
+            if wish.covers != terms.every:
+                whole = False
+        if not whole:
+            # Where some models may be barred and others not, each request is judged by itself.
+            borrowing = Borrowing(wishes, loop.create_future())
+            group = (terms, borrowing)
+        else:
+            advance = self._advances.get(group)
+            if advance is None:
+                if not self._advances:
+                    loop.call_later(PERIOD / 2, self._sweep)
+                self._advances[group] = Advance(loop.time())
+            elif self._store.up:
+                granted = advance.take(wishes, loop.time())
+                if granted is not None:
+                    self._charge(wishes, granted)
+                    return Borrowing(wishes, granted=granted)
+            borrowing = Borrowing(wishes, loop.create_future())
         if not self._unborrowed:
             loop.call_soon(self._send_wishes)
-        terms = Terms(lease, grain, every, barred, now)
-        # Where some models may be barred and others not, each request is judged by itself.
-        whole = all(wish.covers == every for wish in wishes)
-        group = (terms, *(wish.key for wish in wishes)) if whole else (terms, id(borrowing))
         self._unborrowed.setdefault(group, []).append(borrowing)
         return borrowing
 
     async def read(self, borrowing: Borrowing) -> Granted | Refused:
         """The verdict on the wishes. Raises ValkeyDown when the store gives none in time."""
         reply = borrowing.reply
+        if reply is None:
+            assert borrowing.granted is not None
+            return borrowing.granted
         return reply.result() if reply.done() else await asyncio.shield(reply)
 
     def _send_wishes(self) -> None:
         while self._unsent and self._store.up:
             self._store.tell(*self._unsent.popleft())
+        self._send_settlements()  # what goes back may be what is wished
         unborrowed, self._unborrowed = self._unborrowed, {}
         for group, together in unborrowed.items():
-            self._lend(together, group[0])
+            self._lend(together, group[0], self._advances.get(group))
 
-    def _lend(self, together: Sequence[Borrowing], terms: Terms) -> None:
+    def _lend(
+        self, together: Sequence[Borrowing], terms: Terms, advance: Advance | None = None
+    ) -> None:
         """Borrow for requests that wish from the same counters at once."""
         wishes = together[0].wishes
+        ahead = 0
+        if advance is not None:
+            ahead = advance.wanted(wishes, len(together), asyncio.get_running_loop().time())
+            advance.asking |= ahead > 0
         command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(wishes)]
         command += [wish.key for wish in wishes]
         command += (b"r", terms.now, terms.lease, terms.grain, terms.every, terms.barred)
         for place, wish in enumerate(wishes):
+            amount = sum(one.wishes[place].amount for one in together) + ahead * wish.amount
             command += (
                 wish.covers,
-                sum(one.wishes[place].amount for one in together),
-                b"c" if wish.charge else b"r",
+                amount,
+                # What is borrowed ahead is charged when it is handed out.
+                b"c" if wish.charge and not ahead else b"r",
                 wish.capacity,
                 repr(wish.rate),
                 wish.ttl,
             )
-        self._store.call(*command).add_done_callback(partial(self._lent, together, terms, command))
+        self._send(_Errand(together, terms, command, advance, ahead))
 
-    def _lent(
-        self,
-        together: Sequence[Borrowing],
-        terms: Terms,
-        command: list[bytes | str | int],
-        sent: asyncio.Future[Any],
-    ) -> None:
+    def _send(self, errand: _Errand) -> None:
+        self._store.call(*errand.command).add_done_callback(partial(self._lent, errand))
+
+    def _lent(self, errand: _Errand, sent: asyncio.Future[Any]) -> None:
         """Tell each request its verdict; when there is not enough for all, each is asked for by
         itself."""
+        together, advance, ahead = errand.together, errand.advance, errand.ahead
         error = ValkeyDown("the command was given up") if sent.cancelled() else sent.exception()
         if isinstance(error, hiredis.ReplyError):
-            if str(error).startswith("NOSCRIPT") and command[0] == b"EVALSHA":
-                command[:2] = b"EVAL", SCRIPT
-                again = self._store.call(*command)
-                again.add_done_callback(partial(self._lent, together, terms, command))
+            if str(error).startswith("NOSCRIPT") and errand.command[0] == b"EVALSHA":
+                errand.command[:2] = b"EVAL", SCRIPT
+                self._send(errand)
                 return
             error = ValkeyDown(f"Valkey refused a limit's command: {error}")
+        if ahead and advance is not None:
+            advance.asking = False
         verdict = None if error is not None else _verdict(sent.result())
-        if isinstance(verdict, Refused) and len(together) > 1:
+        if isinstance(verdict, Refused) and (len(together) > 1 or ahead):
             for one in together:
-                self._lend([one], terms)
+                self._lend([one], errand.terms)
             return
+        if advance is not None and isinstance(verdict, Granted):
+            if ahead:
+                self._return(advance)
+                wishes = together[0].wishes
+                now = asyncio.get_running_loop().time()
+                verdict = advance.fill(wishes, ahead, verdict, now)
+                for one in together:
+                    self._charge(one.wishes, verdict)
+            else:
+                advance.learn(verdict)
         for one in together:
+            assert one.reply is not None
             if one.reply.done():
                 continue
             if verdict is not None:
@@ -290,18 +305,65 @@ class Counters:
                 assert error is not None
                 one.reply.set_exception(error)
 
-    def settle(self, settlements: Sequence[Settlement], slot: bytes = b"0", now: int = 0) -> None:
-        """Tell the truth and wait for nothing. Requests that end in the same turn of the loop share
-        one command; it leaves before any request of the next turn borrows. While the store is away
-        what is settled is kept, as much as fits, and sent when the store is back."""
-        if not self._unsettled:
-            asyncio.get_running_loop().call_soon(self._send_settlements)
+    def _charge(self, wishes: Sequence[Borrow], granted: Granted) -> None:
+        """Tell what was borrowed ahead and is used now, whatever becomes of the request."""
+        charged = [
+            Settlement(wish.key, wish.amount, wish.amount, wish.rate, wish.ttl)
+            for wish in wishes
+            if wish.charge
+        ]
+        if charged:
+            self._add(charged, granted.slot, 0)
+            self._tell_later()
+
+    def _return(self, advance: Advance) -> None:
+        back, slot = advance.give_back()
+        if back:
+            self._add(back, slot, 0)
+            self._tell_later()
+
+    def _sweep(self) -> None:
+        """Return what nobody took in time, and forget whom nobody asks for any more."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for group, advance in list(self._advances.items()):
+            if now >= advance.until:
+                self._return(advance)
+            if now >= advance.until + PERIOD and not advance.asking:
+                del self._advances[group]
+        if self._advances:
+            loop.call_later(PERIOD / 2, self._sweep)
+
+    def settle(
+        self, settlements: Sequence[Settlement], granted: Granted | None = None, now: int = 0
+    ) -> None:
+        """Tell the truth about what was ``granted`` (None: what was let pass uncounted), and wait
+        for nothing. Requests that end in the same turn of the loop share one command; it leaves
+        before any request of the next turn borrows. What was handed out of an advance may be told
+        20 ms later: much is left then. While the store is away what is settled is kept, as much as
+        fits, and sent when the store is back."""
+        self._add(settlements, b"0" if granted is None else granted.slot, now)
+        if granted is not None and granted.ahead:
+            self._tell_later()
+        elif self._telling is None:
+            self._telling = asyncio.get_running_loop().call_soon(self._send_settlements)
+
+    def _add(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
         lot = self._unsettled.setdefault((slot, now), {})
         for one in settlements:
             known = lot.get(one.key)
             lot[one.key] = one if known is None else _both(known, one)
 
+    def _tell_later(self) -> None:
+        if self._telling_later is None:
+            loop = asyncio.get_running_loop()
+            self._telling_later = loop.call_later(_PATIENCE, self._send_settlements)
+
     def _send_settlements(self) -> None:
+        for timer in (self._telling, self._telling_later):
+            if timer is not None:
+                timer.cancel()
+        self._telling = self._telling_later = None
         unsettled, self._unsettled = self._unsettled, {}
         for (slot, now), lot in unsettled.items():
             command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(lot), *lot, b"s", now, slot]
@@ -320,6 +382,17 @@ class Counters:
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOSCRIPT"):
             self._store.tell(b"EVAL", SCRIPT, *command[2:])
+
+    async def stop(self) -> None:
+        """Return what was borrowed ahead and tell what is not told yet: the end of a worker."""
+        for advance in self._advances.values():
+            self._return(advance)
+        self._advances.clear()
+        self._send_settlements()
+        try:
+            await self._store.call(b"PING")  # what was told has left when this is answered
+        except (ValkeyDown, hiredis.ReplyError):
+            pass
 
 
 def _both(one: Settlement, other: Settlement) -> Settlement:

@@ -12,7 +12,8 @@ from tidegate.gateway.record.rules import cost, truth
 from tidegate.gateway.values import Call, Loan
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool import SpoolWriter
-from tidegate.stores.counters import Counters, Settlement
+from tidegate.stores.counters import Counters
+from tidegate.stores.lending import Settlement
 
 _encoder = msgspec.json.Encoder()
 _LONGEST_FINISH = 64
@@ -87,7 +88,7 @@ class Recorder:
     def _repay(self, call: Call, loan: Loan) -> None:
         """Settle what was borrowed with what was used; once it is known what was borrowed."""
         reply = loan.borrowing.reply
-        if not reply.done():
+        if reply is not None and not reply.done():
             reply.add_done_callback(lambda _: self._repay(call, loan))
             return
         granted = loan.borrowing.granted
@@ -104,7 +105,7 @@ class Recorder:
             if lent or used:
                 settlements.append(Settlement(wish.key, lent, used, line.rate, wish.ttl))
         if settlements:
-            self._counters.settle(settlements, granted.slot if granted is not None else b"0")
+            self._counters.settle(settlements, granted)
 
 
 def _clean(redact: Callable[[str], str], content: bytes) -> bytes:

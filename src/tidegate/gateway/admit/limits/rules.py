@@ -12,6 +12,7 @@ from tidegate.base.errors import RequestError
 from tidegate.gateway.values import Line
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.release.values import Limit, Model, Route
+from tidegate.stores.lending import Terms
 from tidegate.stores.windows import KEEP, NANO, Unit, Window, grain_of
 
 DEFAULT_OUTPUT = 4096
@@ -26,13 +27,10 @@ class RouteLimits(msgspec.Struct, frozen=True):
 
     lines: tuple[Line, ...]
     models: tuple[str, ...]
-    every: int
-    """The bits of all models."""
+    terms: Terms
+    """With the bits of all models, none of them barred."""
     unpriced: int
     """The bits of models that a limit in dollars covers and whose price is not known."""
-    lease: int
-    """Milliseconds after which what was borrowed returns by itself."""
-    grain: int
     charges: tuple[Line, ...]
     """Of the lines those that count a request whatever becomes of it."""
 
@@ -69,10 +67,8 @@ def limits_of(
     return RouteLimits(
         lines=tuple(lines),
         models=route.models,
-        every=every,
+        terms=Terms(int(lease * 1000), grain_of(lease), every),
         unpriced=unpriced,
-        lease=int(lease * 1000),
-        grain=grain_of(lease),
         charges=tuple(line for line in lines if line.charge),
     )
 

@@ -9,11 +9,14 @@ import logging
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from tidegate.gateway.admit.limits import rules
 from tidegate.gateway.admit.limits.rules import RouteLimits, Worst
 from tidegate.gateway.admit.switched import model_killed
 from tidegate.gateway.values import Answer, Call, Line, Loan
-from tidegate.stores.counters import Borrow, Counters, Granted
+from tidegate.stores.counters import Counters
+from tidegate.stores.lending import Borrow, Granted
 from tidegate.stores.valkey_client import ValkeyDown
 from tidegate.stores.windows import Calendar, Window, counter_stem, window_at
 
@@ -47,7 +50,7 @@ class Limits:
         else:
             lines, worst = limits.lines, rules.worst_case(call.upstream, call.head)
             barred = limits.unpriced
-            if barred == limits.every:
+            if barred == limits.terms.every:
                 raise rules.no_price(limits.models)
             if call.switched is not None and call.switched.models:
                 # A model that is killed is no choice that a limit leaves.
@@ -60,7 +63,7 @@ class Limits:
             amount = rules.amount_of(line, worst)
             if amount > line.capacity:
                 barred |= line.covers
-                if barred == limits.every:
+                if barred == limits.terms.every:
                     raise rules.never_fits(line, amount)
             window = self._window(line.calendar, call.at)
             windows.append(window)
@@ -81,9 +84,12 @@ class Limits:
         if not wishes:
             return  # they are those of models that are not asked
         barred |= killed
-        if barred == limits.every:
+        if barred == limits.terms.every:
             raise model_killed(call.plan.route.name, off)
-        borrowing = self._counters.borrow(wishes, limits.lease, limits.grain, limits.every, barred)
+        terms = limits.terms
+        if barred:
+            terms = msgspec.structs.replace(terms, barred=barred)
+        borrowing = self._counters.borrow(wishes, terms)
         call.loan = Loan(lines, windows, wishes, borrowing)
 
     async def granted(self, call: Call, kept: Answer | None = None) -> None:
