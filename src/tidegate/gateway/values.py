@@ -53,6 +53,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One limit as it counts the requests of one route. Dollars are whole billionths."""
 
     name: str
+    stem: str
+    """How the names of its counters begin."""
     unit: Unit
     calendar: Calendar | None
     """None: a bucket that drains at ``rate``."""
@@ -75,6 +77,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     prompt_nano: float
     output_nano: float
     """Billionths of a dollar a token, of the dearest model that is covered."""
+    most: tuple[str, str]
+    """The header that says how much it allows."""
+    remaining: str
+    reset: str
+    """Names of the headers that say how much is left, and when all of it is."""
 
 
 class Loan:

@@ -197,16 +197,14 @@ class Counters:
         counters in the same turn of the loop share one command, and need none when what they wish
         was borrowed ahead."""
         loop = asyncio.get_running_loop()
-        group: tuple[Any, ...] = (terms, *[wish.key for wish in wishes])
+        keys: list[Any] = [terms]
         whole = True
         for wish in wishes:
+            keys.append(wish.key)
             if wish.covers != terms.every:
                 whole = False
-        if not whole:
-            # Where some models may be barred and others not, each request is judged by itself.
-            borrowing = Borrowing(wishes, loop.create_future())
-            group = (terms, borrowing)
-        else:
+        group = tuple(keys)
+        if whole:
             advance = self._advances.get(group)
             if advance is None:
                 if not self._advances:
@@ -217,7 +215,9 @@ class Counters:
                 if granted is not None:
                     self._charge(wishes, granted)
                     return Borrowing(wishes, granted=granted)
-            borrowing = Borrowing(wishes, loop.create_future())
+        borrowing = Borrowing(wishes, loop.create_future())
+        if not whole:  # some models may be barred and others not: each is judged by itself
+            group = (terms, borrowing)
         if not self._unborrowed:
             loop.call_soon(self._send_wishes)
         self._unborrowed.setdefault(group, []).append(borrowing)
@@ -307,14 +307,11 @@ class Counters:
 
     def _charge(self, wishes: Sequence[Borrow], granted: Granted) -> None:
         """Tell what was borrowed ahead and is used now, whatever becomes of the request."""
-        charged = [
-            Settlement(wish.key, wish.amount, wish.amount, wish.rate, wish.ttl)
-            for wish in wishes
-            if wish.charge
-        ]
-        if charged:
-            self._add(charged, granted.slot, 0)
-            self._tell_later()
+        for wish in wishes:
+            if wish.charge:
+                used = Settlement(wish.key, wish.amount, wish.amount, wish.rate, wish.ttl)
+                self._add((used,), granted.slot, 0)
+                self._tell_later()
 
     def _return(self, advance: Advance) -> None:
         back, slot = advance.give_back()
@@ -349,7 +346,9 @@ class Counters:
             self._telling = asyncio.get_running_loop().call_soon(self._send_settlements)
 
     def _add(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
-        lot = self._unsettled.setdefault((slot, now), {})
+        lot = self._unsettled.get((slot, now))
+        if lot is None:
+            lot = self._unsettled[slot, now] = {}
         for one in settlements:
             known = lot.get(one.key)
             lot[one.key] = one if known is None else _both(known, one)
@@ -397,9 +396,8 @@ class Counters:
 
 def _both(one: Settlement, other: Settlement) -> Settlement:
     """Two of the same counter, as one."""
-    return Settlement(
-        one.key, one.borrowed + other.borrowed, one.truth + other.truth, other.rate, other.ttl
-    )
+    lent, truth = one.borrowed + other.borrowed, one.truth + other.truth
+    return Settlement(one.key, lent, truth, other.rate, other.ttl)
 
 
 def _verdict(reply: Sequence[Any]) -> Granted | Refused:

@@ -11,6 +11,7 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import add
 
 import msgspec
 
@@ -102,14 +103,12 @@ class Advance:
         rest = self._rest
         if not rest or now >= self.until:
             return None
-        for place, wish in enumerate(wishes):
-            if wish.amount > rest[place]:
-                return None
-        left = []
-        for place, wish in enumerate(wishes):
-            rest[place] -= wish.amount
-            left.append(self._left[place] + rest[place])
+        over = [held - wish.amount for held, wish in zip(rest, wishes, strict=True)]
+        if min(over) < 0:
+            return None
+        self._rest = over
         self._served += 1
+        left = list(map(add, self._left, over))
         return Granted(self._slot, 0, left, True)
 
     def wanted(self, wishes: Sequence[Borrow], asked: int, now: float) -> int:

@@ -56,9 +56,14 @@ def window_at(every: Calendar | None, at: float) -> Window:
     return Window(name, start.timestamp(), end.timestamp())
 
 
+def limit_stem(limit: str, unit: Unit) -> str:
+    """How the names of all counters of a limit begin."""
+    return f"{PREFIX}{limit}:{unit[0]}:"
+
+
 def counter_stem(limit: str, unit: Unit, window: str) -> str:
     """The name of a counter without the scope at its end."""
-    return f"{PREFIX}{limit}:{unit[0]}:{window}:"
+    return f"{limit_stem(limit, unit)}{window}:"
 
 
 def grain_of(lease: float) -> int:

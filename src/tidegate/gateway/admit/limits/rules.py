@@ -13,7 +13,7 @@ from tidegate.gateway.values import Line
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.release.values import Limit, Model, Route
 from tidegate.stores.lending import Terms
-from tidegate.stores.windows import KEEP, NANO, Unit, Window, grain_of
+from tidegate.stores.windows import KEEP, NANO, Unit, Window, grain_of, limit_stem
 
 DEFAULT_OUTPUT = 4096
 """Completion tokens that a request may use when neither it nor its route says how many."""
@@ -88,6 +88,7 @@ def _line(limit: Limit, route: Route, covered: Sequence[str], models: Mapping[st
     fixed = {"route": route.name, "model": covered[0], "app": "app"}.get(limit.per)
     return Line(
         name=limit.name,
+        stem=limit_stem(limit.name, limit.unit),
         unit=limit.unit,
         calendar=limit.calendar,
         per=limit.per,
@@ -104,6 +105,12 @@ def _line(limit: Limit, route: Route, covered: Sequence[str], models: Mapping[st
         # Dollars a million tokens are a thousand billionths a token.
         prompt_nano=max((price.input or 0.0) for price in prices) * 1000,
         output_nano=max((price.output or 0.0) for price in prices) * 1000,
+        most=(
+            f"x-ratelimit-limit-{limit.unit}",
+            f"{capacity / NANO:.6f}" if limit.unit == "dollars" else str(capacity),
+        ),
+        remaining=f"x-ratelimit-remaining-{limit.unit}",
+        reset=f"x-ratelimit-reset-{limit.unit}",
     )
 
 
@@ -122,22 +129,28 @@ def worst_case(upstream: Mapping[str, bytes], head: ChatHead | EmbeddingsHead | 
     if not isinstance(head, ChatHead):
         return Worst(-(-len(upstream.get("input", b"")) // 4), 0)
     size = len(upstream.get("messages", b"")) + len(upstream.get("tools", b""))
-    names = ("max_completion_tokens", "max_tokens", "n_predict")
-    told = [_length(upstream[name]) for name in names if name in upstream]
-    caps = [length for length in told if length is not None]
-    output = max(caps) if caps else DEFAULT_OUTPUT
-    choices = head.n if head.n is not None and head.n > 1 else 1
-    return Worst(-(-size // 4), min(output * choices, _MOST_TOKENS))
+    output = -1
+    for name in _LENGTHS:
+        if name in upstream:
+            output = max(output, _length(upstream[name]))
+    if output < 0:
+        output = DEFAULT_OUTPUT
+    if head.n is not None and head.n > 1:
+        output = min(output * head.n, _MOST_TOKENS)
+    return Worst(-(-size // 4), output)
 
 
-def _length(value: bytes) -> int | None:
+_LENGTHS = ("max_completion_tokens", "max_tokens", "n_predict")
+
+
+def _length(value: bytes) -> int:
     """The length that is asked for, in any spelling of a number: ``1e5`` is no less than 100000.
-    None for what is no length, and for less than 0, which asks for no bound in particular."""
+    -1 for what is no length, and for less than 0, which asks for no bound in particular."""
     try:
         number = float(value)
     except ValueError:
-        return None
-    return None if number < 0 else int(min(number, _MOST_TOKENS))
+        return -1
+    return -1 if number < 0 else int(min(number, _MOST_TOKENS))
 
 
 def amount_of(line: Line, worst: Worst) -> int:
@@ -253,24 +266,9 @@ def headers(
 
 
 def _told(line: Line, window: Window, rest: int, at: float) -> list[tuple[str, str]]:
-    most, remaining, reset = _NAMES[line.unit]
     seconds = (line.capacity - rest) / line.rate / 1000 if line.rate else window.end - at
     return [
-        (most, _number(line, line.capacity)),
-        (remaining, _number(line, rest)),
-        (reset, f"{seconds if seconds > 0 else 0.0:.3f}s"),
+        line.most,
+        (line.remaining, "%.6f" % (rest / NANO) if line.unit == "dollars" else str(rest)),
+        (line.reset, "%.3fs" % (seconds if seconds > 0 else 0.0)),
     ]
-
-
-_NAMES: dict[Unit, tuple[str, str, str]] = {
-    unit: (
-        f"x-ratelimit-limit-{unit}",
-        f"x-ratelimit-remaining-{unit}",
-        f"x-ratelimit-reset-{unit}",
-    )
-    for unit in ("requests", "tokens", "dollars")
-}
-
-
-def _number(line: Line, amount: int) -> str:
-    return f"{amount / NANO:.6f}" if line.unit == "dollars" else str(amount)

@@ -18,7 +18,7 @@ from tidegate.gateway.values import Answer, Call, Line, Loan
 from tidegate.stores.counters import Counters
 from tidegate.stores.lending import Borrow, Granted
 from tidegate.stores.valkey_client import ValkeyDown
-from tidegate.stores.windows import Calendar, Window, counter_stem, window_at
+from tidegate.stores.windows import Calendar, Window, window_at
 
 log = logging.getLogger("tidegate.gateway.limits")
 
@@ -100,7 +100,7 @@ class Limits:
         if loan is None:
             return
         try:
-            verdict = await self._counters.read(loan.borrowing)
+            verdict = loan.borrowing.granted or await self._counters.read(loan.borrowing)
         except ValkeyDown as down:
             self._away(loan.lines, str(down))
             loan.uncounted = True
@@ -160,4 +160,4 @@ def _key(line: Line, window: Window, call: Call) -> bytes:
     scope = line.scope
     if scope is None:
         scope = (call.key_id if line.per == "key" else call.tenant) or ""
-    return (counter_stem(line.name, line.unit, window.name) + scope).encode(errors="surrogatepass")
+    return f"{line.stem}{window.name}:{scope}".encode(errors="surrogatepass")
