@@ -61,9 +61,9 @@ def test_costs(what: dict[str, object], expected: float | None) -> None:
 
 def line(unit: Unit) -> Line:
     return Line(
-        name="l", unit=unit, calendar="day", per="app", scope="app", covers=3,
+        name="l", stem="tg:l:l:", unit=unit, calendar="day", per="app", scope="app", covers=3,
         models=frozenset(("small",)), charge=False, capacity=10**12, rate=0, ttl=1, closed=False,
-        prompt_nano=0.0, output_nano=0.0,
+        prompt_nano=0.0, output_nano=0.0, most=("", ""), remaining="", reset="",
     )  # fmt: skip
 
 
