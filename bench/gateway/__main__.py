@@ -50,6 +50,7 @@ Exit codes: 0 measured, 1 a system failed and was left out, 2 usage."""
 @click.option("--workers", type=click.IntRange(1, 16), help="Tidegate's gateway processes (1).")
 @click.option("--cases", help="miss, hit or miss,hit (both).")
 @click.option("--limits", is_flag=True, help="Tidegate with one active limit in dollars.")
+@click.option("--switches", is_flag=True, help="Tidegate with a cap set by hand, for all routes.")
 @click.option("--no-guard", is_flag=True, help="Tidegate without the output schema.")
 @click.option("--no-streams", is_flag=True, help="Plain requests only.")
 @click.option("--summary", type=click.Path(exists=True), help="Render a raw result as Markdown.")
@@ -103,6 +104,7 @@ def _settings(quick: bool, asked: dict[str, Any]) -> Settings:
         base,
         guard=not asked["no_guard"],
         limited=asked["limits"],
+        switched=asked["switches"],
         streams=not asked["no_streams"],
         **plain,
     )

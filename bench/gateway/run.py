@@ -43,6 +43,7 @@ class Settings:
     workers: int = 1
     guard: bool = True
     limited: bool = False
+    switched: bool = False
     """Whether one limit in dollars is active."""
     streams: bool = True
     cases: tuple[str, ...] = ("miss", "hit")
@@ -92,6 +93,7 @@ def _bench(
             start_tidegate,
             guard=settings.guard,
             limited=settings.limited,
+            switched=settings.switched,
             processes=settings.workers,
         )
         starts: dict[str, Start] = {**PEER_STARTS, "tidegate": own}

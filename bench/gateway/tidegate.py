@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -126,6 +127,7 @@ def start_tidegate(
     *,
     guard: bool = True,
     limited: bool = False,
+    switched: bool = False,
     processes: int = 1,
 ) -> Iterator[System]:
     """All parts, as ``tidegate up`` runs them, with embedded PostgreSQL and Valkey."""
@@ -137,6 +139,7 @@ def start_tidegate(
         *("up", str(app), "--port", "0", "--operator-port", "0"),
         *("--workers", str(processes), "--json"),
     ]
+    by_hand = ("cap", "--output-tokens", "4096", "--app", str(app), "--json")
     with child(product, command, patience=40) as (process, log):
         wait_until(
             lambda: ready_line(log) is not None, "tidegate up", seconds=90, process=process, log=log
@@ -144,6 +147,8 @@ def start_tidegate(
         ready = ready_line(log) or {}
         port = int(str(ready["gateway_url"]).rpartition(":")[2])
         key = Path(ready["key_file"]).read_text().strip()
+        if switched:  # a cap that every request is held against, and that changes none
+            subprocess.run([command[0], *by_hand], check=True, capture_output=True, timeout=60)
         plan = _door(port, "plan", key)
         yield System(
             "tidegate",
