@@ -43,8 +43,9 @@ class Settings:
     workers: int = 1
     guard: bool = True
     limited: bool = False
-    switched: bool = False
     """Whether one limit in dollars is active."""
+    switched: bool = False
+    """Whether a cap set by hand is in force."""
     streams: bool = True
     cases: tuple[str, ...] = ("miss", "hit")
 
