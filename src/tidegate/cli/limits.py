@@ -33,7 +33,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     most: float
     used: float
     reserved: float
-    """Borrowed by requests under way."""
+    """Borrowed by requests under way, and by workers for those that come next."""
     remaining: float
     resets_in: float
     """Seconds until a budget's window ends, or until a bucket is full again."""
@@ -53,7 +53,8 @@ def command(app: str, as_json: bool) -> None:
     """Show each limit of the running app: used, reserved, remaining, and when it resets.
 
     A limit is listed for whoever has used it in the present window. `reserved` is what requests
-    under way may use at worst; it returns or becomes `used` when they end.
+    under way may use at worst, and what workers hold a tenth of a second for those that come next;
+    it returns or becomes `used` when they end.
     """
     runtime = read_runtime(locate(app).parent.resolve())
     release = load_release(runtime.registry, runtime.release)
