@@ -358,3 +358,123 @@ def test_what_was_borrowed_ahead_is_not_handed_out_once_the_store_is_away(valkey
         await away.stop()
 
     with_store(valkey_url, work)
+
+
+async def heated(counters: Counters, wishes: list[Borrow], terms: Terms = TERMS) -> Granted:
+    """Requests have come fast, and the last was handed out of an advance that holds more."""
+    for _ in range(20):
+        verdict = await counters.read(counters.borrow(wishes, terms))
+        assert isinstance(verdict, Granted)
+    assert verdict.ahead
+    return verdict
+
+
+def test_what_is_borrowed_under_one_release_is_not_handed_out_under_another(
+    valkey_url: str,
+) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        large, small = [wish("tg:l:x", 10, 1 << 40)], [wish("tg:l:x", 10, 100)]
+        other = Terms(LEASE, GRAIN, 1, limits="100/0/0")
+        await heated(counters, large)
+        for _ in range(50):
+            assert isinstance(await counters.read(counters.borrow(small, other)), Refused)
+            assert isinstance(await counters.read(counters.borrow(large, TERMS)), Granted)
+
+    with_store(valkey_url, work)
+
+
+def test_models_that_are_barred_stay_barred_in_what_is_handed_out(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        wishes = [wish("tg:l:x", 1, 1 << 40, covers=0b11)]
+        verdict = await heated(counters, wishes, Terms(LEASE, GRAIN, 0b11, barred=0b10))
+        assert verdict.barred == 0b10
+
+    with_store(valkey_url, work)
+
+
+def test_a_worker_may_have_all_that_is_left_though_it_has_borrowed_ahead(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        verdict = await heated(counters, [wish("tg:l:x", 10, 100_000)])
+        rest = verdict.left[0]
+        assert rest == 100_000 - 200
+        verdict = await counters.read(counters.borrow([wish("tg:l:x", rest, 100_000)], TERMS))
+        assert isinstance(verdict, Granted)
+        assert list(verdict.left) == [0]
+
+    with_store(valkey_url, work)
+
+
+def test_a_worker_that_stops_holds_no_more_than_its_requests_asked_for(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        counters = Counters(store)
+        wishes = [wish("tg:l:x", 5, 1 << 40)]
+        await heated(counters, wishes)
+        asked = 20 + 1
+        while counters.borrow(wishes, TERMS).reply is None:
+            asked += 1
+        await asyncio.sleep(0)  # the next filling is on its way
+        await counters.stop()
+        assert (await used(store, "tg:l:x")) == (0, asked * 5)
+
+    with_store(valkey_url, work)
+
+
+def test_what_was_borrowed_over_a_lost_connection_is_not_handed_out(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        client = ValkeyClient(valkey_url, deadline=5.0)
+        await client.start()
+        counters = Counters(client)
+        wishes = [wish("tg:l:x", 1, 1 << 40)]
+        await heated(counters, wishes)
+        await store.call(b"FLUSHALL")  # as a store that was started anew
+        await store.call(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes")
+        async with asyncio.timeout(5.0):
+            for _ in range(1000):
+                await asyncio.sleep(0.005)
+                if client.up and client.connection == 1:
+                    break
+        assert isinstance(await counters.read(counters.borrow(wishes, TERMS)), Granted)
+        assert (await used(store, "tg:l:x"))[1] >= 1, "the store was asked"
+        await client.stop()
+
+    with_store(valkey_url, work)
+
+
+def test_all_that_was_settled_in_a_long_outage_is_told(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        away = ValkeyClient(valkey_url)  # as impatient as in a gateway
+        counters = Counters(away)
+        for n in range(12_000):  # of 3,000 tenants
+            counters.settle([Settlement(b"tg:l:%d" % (n % 3000), 0, 2, 0.0, TTL)])
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+        await away.start()
+        counters.settle([Settlement(b"tg:l:0", 0, 1, 0.0, TTL)])
+        await asyncio.sleep(0.5)
+        states = await read_counters(store, "tg:l:")
+        assert len(states) == 3000
+        assert sum(state.used for state in states.values()) == 24_001
+        assert away.statistics().reconnects == 0
+        await away.stop()
+
+    with_store(valkey_url, work)
+
+
+def test_what_is_kept_in_an_outage_is_bounded_and_the_newest_of_it_is_told(valkey_url: str) -> None:
+    async def work(store: ValkeyClient) -> None:
+        away = ValkeyClient(valkey_url, deadline=5.0)
+        counters = Counters(away)
+        for n in range(12_000):
+            counters.settle([Settlement(b"tg:l:%d" % n, 0, 1, 0.0, TTL)])
+        await asyncio.sleep(0)
+        await away.start()
+        await counters.stop()
+        states = await read_counters(store, "tg:l:")
+        assert len(states) == 10_000
+        assert "tg:l:11999" in states
+        await away.stop()
+
+    with_store(valkey_url, work)

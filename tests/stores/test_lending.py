@@ -19,7 +19,7 @@ def wishes_of(some: list[int]) -> list[Borrow]:
 
 def filled(one: list[int], count: int, left: int = 10_000) -> Advance:
     advance = Advance(0.0)
-    advance.fill(wishes_of(one), count, Granted(b"7000", 0, [left] * len(one)), 0.0)
+    advance.fill(wishes_of(one), count, Granted(b"7000", 0b10, [left] * len(one)), 3, 0.0)
     return advance
 
 
@@ -34,7 +34,7 @@ def test_what_is_taken_and_what_goes_back_is_what_was_lent(
         granted = advance.take(wishes_of(asked), 0.05)
         if granted is None:
             continue
-        assert (granted.slot, granted.barred, granted.ahead) == (b"7000", 0, True)
+        assert (granted.slot, granted.barred, granted.ahead) == (b"7000", 0b10, True)
         taken = [sum(pair) for pair in zip(taken, asked, strict=True)]
         for left, amount, gone in zip(granted.left, one, taken, strict=True):
             assert left == 10_000 + amount * count - gone, "ours, and what the store has beyond"
@@ -56,7 +56,7 @@ def test_an_advance_is_a_small_part_of_what_is_left(
     advance = Advance(0.0)
     wishes = wishes_of(one)
     assert advance.wanted(wishes, 1, 0.0) == 0, "nobody knows yet what is left"
-    advance.learn(Granted(b"1", 0, [left] * len(one)))
+    advance.learn([left] * len(one))
     for asked in rounds:
         count = advance.wanted(wishes, asked, 0.0)
         assert 0 <= count <= MOST
@@ -67,11 +67,11 @@ def test_it_follows_how_fast_requests_come() -> None:
     advance = Advance(0.0)
     wishes = wishes_of([1])
     plenty = Granted(b"1", 0, [1 << 40])
-    advance.learn(plenty)
+    advance.learn(plenty.left)
     counts = []
     for _ in range(7):
         counts.append(advance.wanted(wishes, 1, 0.0))
-        advance.fill(wishes, counts[-1], plenty, 0.0)
+        advance.fill(wishes, counts[-1], plenty, 0, 0.0)
         while advance.take(wishes, 0.0) is not None:
             pass
     assert counts == [2, 6, 14, 30, 62, 64, 64]
@@ -93,3 +93,12 @@ def test_while_one_filling_is_on_its_way_no_other_is_asked_for() -> None:
     assert advance.wanted(wishes, 1, 0.0) == 0
     advance.asking = False
     assert advance.wanted(wishes, 1, 0.0) == 4, "those that asked meanwhile count too"
+
+
+def test_after_a_refusal_or_no_answer_nothing_is_borrowed_ahead_until_there_is_one() -> None:
+    advance = filled([1], 8)
+    wishes = wishes_of([1])
+    advance.learn(())
+    assert advance.wanted(wishes, 1, 0.0) == 0
+    advance.learn([10_000])
+    assert advance.wanted(wishes, 1, 0.0) == 4

@@ -53,7 +53,7 @@ def command(app: str, as_json: bool) -> None:
     """Show each limit of the running app: used, reserved, remaining, and when it resets.
 
     A limit is listed for whoever has used it in the present window. `reserved` is what requests
-    under way may use at worst, and what workers hold a tenth of a second for those that come next;
+    under way may use at worst, and what workers hold for a moment for those that come next;
     it returns or becomes `used` when they end.
     """
     runtime = read_runtime(locate(app).parent.resolve())

@@ -13,8 +13,8 @@ All keys of one command must lie on one server: a Valkey cluster is not supporte
 from __future__ import annotations
 
 import asyncio
-import collections
 import hashlib
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,7 +33,11 @@ from tidegate.stores.lending import (
 )
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
-_UNSENT_MOST = 10_000
+_UNSETTLED_MOST = 10_000
+"""Counters of which the truth is kept while the store is away."""
+_TOGETHER, _AT_ONCE = 200, 2000
+"""Counters that are settled in one command, and in one go: a store that was away for long is not
+kept busy for longer than a command may take."""
 _PATIENCE = 0.02
 """Seconds that a settlement which changes little may wait for company."""
 
@@ -179,9 +183,6 @@ class Counters:
 
     def __init__(self, store: ValkeyClient) -> None:
         self._store = store
-        self._unsent: collections.deque[Sequence[bytes | str | int]] = collections.deque(
-            maxlen=_UNSENT_MOST
-        )
         self._unborrowed: dict[tuple[Any, ...], list[Borrowing]] = {}
         """By terms and keys: sent at the end of this turn of the loop."""
         self._advances: dict[tuple[Any, ...], Advance] = {}
@@ -191,6 +192,7 @@ class Counters:
         little later."""
         self._telling: asyncio.Handle | None = None
         self._telling_later: asyncio.TimerHandle | None = None
+        self._stopping = False
 
     def borrow(self, wishes: Sequence[Borrow], terms: Terms) -> Borrowing:
         """Send the wishes; ``read`` tells what came of them. Requests that wish from the same
@@ -210,7 +212,7 @@ class Counters:
                 if not self._advances:
                     loop.call_later(PERIOD / 2, self._sweep)
                 self._advances[group] = Advance(loop.time())
-            elif self._store.up:
+            elif self._store.up and advance.connection == self._store.connection:
                 granted = advance.take(wishes, loop.time())
                 if granted is not None:
                     self._charge(wishes, granted)
@@ -232,10 +234,11 @@ class Counters:
         return reply.result() if reply.done() else await asyncio.shield(reply)
 
     def _send_wishes(self) -> None:
-        while self._unsent and self._store.up:
-            self._store.tell(*self._unsent.popleft())
-        self._send_settlements()  # what goes back may be what is wished
         unborrowed, self._unborrowed = self._unborrowed, {}
+        for group in unborrowed:
+            if group in self._advances:
+                self._return(self._advances[group])
+        self._send_settlements()  # what goes back may be what is wished
         for group, together in unborrowed.items():
             self._lend(together, group[0], self._advances.get(group))
 
@@ -245,7 +248,7 @@ class Counters:
         """Borrow for requests that wish from the same counters at once."""
         wishes = together[0].wishes
         ahead = 0
-        if advance is not None:
+        if advance is not None and not self._stopping:
             ahead = advance.wanted(wishes, len(together), asyncio.get_running_loop().time())
             advance.asking |= ahead > 0
         command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(wishes)]
@@ -278,23 +281,21 @@ class Counters:
                 self._send(errand)
                 return
             error = ValkeyDown(f"Valkey refused a limit's command: {error}")
-        if ahead and advance is not None:
-            advance.asking = False
         verdict = None if error is not None else _verdict(sent.result())
+        if advance is not None:
+            advance.asking &= not ahead
+            advance.learn(verdict.left if isinstance(verdict, Granted) else ())
         if isinstance(verdict, Refused) and (len(together) > 1 or ahead):
+            self._send_settlements()
             for one in together:
                 self._lend([one], errand.terms)
             return
-        if advance is not None and isinstance(verdict, Granted):
-            if ahead:
-                self._return(advance)
-                wishes = together[0].wishes
-                now = asyncio.get_running_loop().time()
-                verdict = advance.fill(wishes, ahead, verdict, now)
-                for one in together:
-                    self._charge(one.wishes, verdict)
-            else:
-                advance.learn(verdict)
+        if advance is not None and ahead and isinstance(verdict, Granted):
+            now = asyncio.get_running_loop().time()
+            wishes = together[0].wishes
+            verdict = advance.fill(wishes, ahead, verdict, self._store.connection, now)
+            for one in together:
+                self._charge(one.wishes, verdict)
         for one in together:
             assert one.reply is not None
             if one.reply.done():
@@ -314,8 +315,10 @@ class Counters:
                 self._tell_later()
 
     def _return(self, advance: Advance) -> None:
+        """Give back what is left of it; what was borrowed over an earlier connection returns by its
+        lease, for a store that was started anew would take it from others."""
         back, slot = advance.give_back()
-        if back:
+        if back and advance.connection == self._store.connection:
             self._add(back, slot, 0)
             self._tell_later()
 
@@ -337,8 +340,8 @@ class Counters:
         """Tell the truth about what was ``granted`` (None: what was let pass uncounted), and wait
         for nothing. Requests that end in the same turn of the loop share one command; it leaves
         before any request of the next turn borrows. What was handed out of an advance may be told
-        20 ms later: much is left then. While the store is away what is settled is kept, as much as
-        fits, and sent when the store is back."""
+        20 ms later: much is left then. While the store is away what is settled is kept, added up by
+        counter, and told when somebody borrows or settles after it is back."""
         self._add(settlements, b"0" if granted is None else granted.slot, now)
         if granted is not None and granted.ahead:
             self._tell_later()
@@ -363,16 +366,40 @@ class Counters:
             if timer is not None:
                 timer.cancel()
         self._telling = self._telling_later = None
+        if not self._store.up:
+            self._forget_some()
+            return
         unsettled, self._unsettled = self._unsettled, {}
+        room = _AT_ONCE
         for (slot, now), lot in unsettled.items():
-            command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(lot), *lot, b"s", now, slot]
-            for one in lot.values():
-                command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
-            sent = self._store.tell(*command)
-            if sent is None:
-                self._unsent.append((b"EVAL", SCRIPT, *command[2:]))
-            else:
-                sent.add_done_callback(partial(self._unless_known, command))
+            while lot and room > 0:
+                part = [lot.pop(key) for key in list(itertools.islice(lot, _TOGETHER))]
+                self._tell(part, slot, now)
+                room -= len(part)
+            if lot:  # very many, after the store was away: it gets a moment to take them
+                self._unsettled[slot, now] = lot
+                self._tell_later()
+
+    def _tell(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
+        command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(settlements)]
+        command += [one.key for one in settlements]
+        command += (b"s", now, slot)
+        for one in settlements:
+            command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
+        sent = self._store.tell(*command)
+        if sent is not None:
+            sent.add_done_callback(partial(self._unless_known, command))
+
+    def _forget_some(self) -> None:
+        """Keep within bounds what cannot be told; the oldest is forgotten first."""
+        over = sum(map(len, self._unsettled.values())) - _UNSETTLED_MOST
+        while over > 0:
+            (mark, lot), *_ = self._unsettled.items()
+            for key in list(itertools.islice(lot, over)):
+                del lot[key]
+                over -= 1
+            if not lot:
+                del self._unsettled[mark]
 
     def _unless_known(
         self, command: Sequence[bytes | str | int], reply: asyncio.Future[Any]
@@ -384,12 +411,22 @@ class Counters:
 
     async def stop(self) -> None:
         """Return what was borrowed ahead and tell what is not told yet: the end of a worker."""
-        for advance in self._advances.values():
-            self._return(advance)
+        self._stopping = True
+        for _ in range(2):  # the first is for what is on its way, the second for who waited for it
+            await self._answered()
+            for advance in self._advances.values():
+                self._return(advance)
+            self._send_settlements()
+        await self._answered()
+        while self._unsettled and self._store.up:
+            self._send_settlements()
+            await self._answered()
         self._advances.clear()
-        self._send_settlements()
+
+    async def _answered(self) -> None:
+        """Return once every command before this moment is answered, or given up."""
         try:
-            await self._store.call(b"PING")  # what was told has left when this is answered
+            await self._store.call(b"PING")
         except (ValkeyDown, hiredis.ReplyError):
             pass
 

@@ -2,10 +2,9 @@
 
 A worker that asks the store for each request pays for a command each. Where much is left on the
 counters and requests come fast, it borrows for some that will come in the next moment too, and
-hands that out: an advance. What nobody took of it goes back a tenth of a second later. Since all of
-it is borrowed, no counter is ever passed; since it is a small part of what is left, hardly anybody
-is refused for what another worker holds; near the end of a limit each request is asked for by
-itself.
+hands that out: an advance. What nobody took of it goes back a moment later. Since all of it is
+borrowed, no counter is ever passed; since it is a small part of what is left, hardly anybody is
+refused for what a worker holds; near the end of a limit each request is asked for by itself.
 """
 
 from __future__ import annotations
@@ -41,13 +40,16 @@ class Borrow(msgspec.Struct, frozen=True):
 class Terms(msgspec.Struct, frozen=True):
     """What a wish is asked under: milliseconds of the lease and to which its end is rounded up,
     bits of all models that may be asked and of those that may not, and the time (0: Valkey's).
-    When each model is barred, all is refused and nothing is borrowed anywhere."""
+    When each model is barred, all is refused and nothing is borrowed anywhere. ``limits``: what the
+    limits are. Releases with different ones count on the same counters, and nothing that is
+    borrowed under one may be handed out under another."""
 
     lease: int
     grain: int
     every: int
     barred: int = 0
     now: int = 0
+    limits: str = ""
 
 
 class Granted(msgspec.Struct, frozen=True):
@@ -82,19 +84,30 @@ class Settlement(msgspec.Struct, frozen=True):
 class Advance:
     """What one worker has borrowed ahead on counters that are wished from together."""
 
-    __slots__ = ("_left", "_rest", "_served", "_slot", "_wishes", "asking", "until")
+    __slots__ = (
+        "_granted",
+        "_left",
+        "_rest",
+        "_served",
+        "_wishes",
+        "asking",
+        "connection",
+        "until",
+    )
 
     def __init__(self, now: float) -> None:
         self._wishes: Sequence[Borrow] = ()
+        self._granted = Granted(b"0", 0, ())
         self._rest: list[int] = []
         """What is not handed out yet, by wish."""
         self._left: Sequence[int] = ()
-        """What was left on each counter beyond that."""
-        self._slot = b"0"
+        """What was left on each counter beyond that; empty while nobody knows."""
         self._served = 0
         """Requests since it was filled."""
         self.asking = False
         """Whether the next filling is on its way."""
+        self.connection = 0
+        """To the store, over which it was filled: what was borrowed over another may be gone."""
         self.until = now + PERIOD
         """Seconds of the loop's clock."""
 
@@ -108,8 +121,8 @@ class Advance:
             return None
         self._rest = over
         self._served += 1
-        left = list(map(add, self._left, over))
-        return Granted(self._slot, 0, left, True)
+        left = list(map(add, self._granted.left, over))
+        return Granted(self._granted.slot, self._granted.barred, left, True)
 
     def wanted(self, wishes: Sequence[Borrow], asked: int, now: float) -> int:
         """For how many requests like the one of ``wishes`` to borrow ahead, now that ``asked`` are
@@ -123,16 +136,20 @@ class Advance:
                 count = min(count, left // (wish.amount * SHARE))
         return max(0, count)
 
-    def learn(self, granted: Granted) -> None:
-        """How the counters stand by the newest answer."""
-        self._left = granted.left
+    def learn(self, left: Sequence[int]) -> None:
+        """How the counters stand by the newest answer; empty when there was none, or a refusal:
+        then nothing is borrowed ahead until there is."""
+        self._left = left
 
-    def fill(self, wishes: Sequence[Borrow], count: int, granted: Granted, now: float) -> Granted:
-        """``granted`` is for ``count`` requests beyond those that asked; what those are told."""
-        self._wishes, self._slot, self._left = wishes, granted.slot, granted.left
+    def fill(
+        self, wishes: Sequence[Borrow], count: int, granted: Granted, connection: int, now: float
+    ) -> Granted:
+        """``granted`` is for ``count`` requests beyond those that asked; what those are told. What
+        was in it before must have been given back."""
+        self._wishes, self._granted, self._left = wishes, granted, granted.left
         self._rest = [wish.amount * count for wish in wishes]
-        self._served, self.until = 0, now + PERIOD
-        left = [sum(pair) for pair in zip(granted.left, self._rest, strict=True)]
+        self._served, self.connection, self.until = 0, connection, now + PERIOD
+        left = list(map(add, granted.left, self._rest))
         return Granted(granted.slot, granted.barred, left, True)
 
     def give_back(self) -> tuple[list[Settlement], bytes]:
@@ -143,4 +160,4 @@ class Advance:
             if rest > 0
         ]
         self._wishes, self._rest = (), []
-        return back, self._slot
+        return back, self._granted.slot

@@ -70,6 +70,11 @@ class ValkeyClient:
     def up(self) -> bool:
         return self._protocol is not None
 
+    @property
+    def connection(self) -> int:
+        """Which connection this is, counted from 0."""
+        return self._reconnects
+
     def statistics(self) -> ValkeyStatistics:
         pending = len(self._protocol.pending) if self._protocol else 0
         return ValkeyStatistics(self.up, pending, self._commands, self._timeouts, self._reconnects)

@@ -67,7 +67,12 @@ def limits_of(
     return RouteLimits(
         lines=tuple(lines),
         models=route.models,
-        terms=Terms(int(lease * 1000), grain_of(lease), every),
+        terms=Terms(
+            int(lease * 1000),
+            grain_of(lease),
+            every,
+            limits=",".join(f"{line.capacity}/{line.rate}/{line.charge:d}" for line in lines),
+        ),
         unpriced=unpriced,
         charges=tuple(line for line in lines if line.charge),
     )
@@ -174,7 +179,7 @@ def words(line: Line, window: Window, at: float, used: int, borrowed: int, amoun
     whose = "all requests" if line.per == "app" else f"this {line.per}"
     allowed = shown(line.unit, line.capacity)
     span = f"each {line.calendar} (UTC)" if line.calendar else "at once"
-    under_way = f" and {shown(line.unit, borrowed)} borrowed by requests under way"
+    under_way = f" and {shown(line.unit, borrowed)} borrowed for requests under way and to come"
     return (
         f"limit {line.name} allows {whose} {allowed} {span}: "
         f"{shown(line.unit, used)} used{under_way if borrowed else ''}, "

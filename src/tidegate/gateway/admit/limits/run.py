@@ -105,7 +105,7 @@ class Limits:
             self._away(loan.lines, str(down))
             loan.uncounted = True
             return
-        if self._away_since is not None:
+        if self._away_since is not None and loan.borrowing.reply is not None:
             self._back()
         if not isinstance(verdict, Granted):
             line, wish = loan.lines[verdict.which], loan.wishes[verdict.which]
