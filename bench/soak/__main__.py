@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ Traffic stays on this machine. Exit codes: 0 nothing grew, 1 something did, 2 us
 def main(minutes: float, rate: float, workers: int, seed: int, as_json: bool) -> None:
     """Everyday traffic with faults, cancels and bad input; nothing may grow."""
     progress = Console(stderr=True, highlight=False)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with (
         tempfile.TemporaryDirectory(prefix="tidegate-soak-") as folder,
         app.upstreams(seed) as (upstream, spare),
