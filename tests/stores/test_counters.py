@@ -463,18 +463,46 @@ def test_all_that_was_settled_in_a_long_outage_is_told(valkey_url: str) -> None:
     with_store(valkey_url, work)
 
 
-def test_what_is_kept_in_an_outage_is_bounded_and_the_newest_of_it_is_told(valkey_url: str) -> None:
+def test_what_is_kept_in_an_outage_is_bounded_and_what_is_used_most_is_told(
+    valkey_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work(store: ValkeyClient) -> None:
         away = ValkeyClient(valkey_url, deadline=5.0)
         counters = Counters(away)
+        app = Settlement(b"tg:l:app", 0, 1, 0.0, TTL)
         for n in range(12_000):
-            counters.settle([Settlement(b"tg:l:%d" % n, 0, 1, 0.0, TTL)])
-        await asyncio.sleep(0)
+            counters.settle([app, Settlement(b"tg:l:%d" % n, 0, 1, 0.0, TTL)])
+            if n % 100 == 0:
+                await asyncio.sleep(0)
         await away.start()
+        await counters.read(counters.borrow([wish("tg:l:11999", 1, 100)], TERMS))
+        assert await store.call(b"DBSIZE") <= 2000, "it is told bit by bit"
         await counters.stop()
         states = await read_counters(store, "tg:l:")
         assert len(states) == 10_000
-        assert "tg:l:11999" in states
+        assert states["tg:l:app"].used == 12_000
+        assert states["tg:l:11999"].used == 1
         await away.stop()
+
+    with_store(valkey_url, work)
+    words = [record.getMessage() for record in caplog.records if "forgotten" in record.message]
+    assert len(words) == 2, "said once when it begins, and once how many"
+    assert "2001 counters" in words[1]
+
+
+def test_what_is_settled_in_the_moment_that_a_connection_ends_is_told_over_the_next(
+    valkey_url: str,
+) -> None:
+    async def work(store: ValkeyClient) -> None:
+        client = ValkeyClient(valkey_url, deadline=5.0)
+        await client.start()
+        counters = Counters(client)
+        assert client._protocol is not None
+        counters.settle([Settlement(b"tg:l:x", 0, 7, 0.0, TTL)])
+        client._protocol.close("as a store that ends does")
+        await asyncio.sleep(0.2)
+        await counters.stop()
+        assert await used(store, "tg:l:x") == (7, 0)
+        await client.stop()
 
     with_store(valkey_url, work)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -33,11 +34,12 @@ from tidegate.stores.lending import (
 )
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
-_UNSETTLED_MOST = 10_000
+log = logging.getLogger("tidegate.stores.counters")
+
+_KEPT_MOST = 10_000
 """Counters of which the truth is kept while the store is away."""
-_TOGETHER, _AT_ONCE = 200, 2000
-"""Counters that are settled in one command, and in one go: a store that was away for long is not
-kept busy for longer than a command may take."""
+_PART, _PARTS = 200, 2
+"""Counters that are told in one command once it is back, and commands in one go."""
 _PATIENCE = 0.02
 """Seconds that a settlement which changes little may wait for company."""
 
@@ -167,6 +169,10 @@ class Borrowing:
         return verdict if isinstance(verdict, Granted) else None
 
 
+_Lots = dict[tuple[bytes, int], dict[bytes, Settlement]]
+"""Settlements by the end of their lease (and the time, 0: Valkey's), and by key."""
+
+
 class _Errand(msgspec.Struct, frozen=True):
     """A command that borrows for requests which wish from the same counters, and for ``ahead``
     more of them."""
@@ -187,11 +193,14 @@ class Counters:
         """By terms and keys: sent at the end of this turn of the loop."""
         self._advances: dict[tuple[Any, ...], Advance] = {}
         """By terms and keys, those of the last moment."""
-        self._unsettled: dict[tuple[bytes, int], dict[bytes, Settlement]] = {}
-        """By the end of their lease and by key: told at the end of this turn of the loop, or a
-        little later."""
+        self._unsettled: _Lots = {}
+        """Told at the end of this turn of the loop, or a little later."""
         self._telling: asyncio.Handle | None = None
         self._telling_later: asyncio.TimerHandle | None = None
+        self._kept: _Lots = {}
+        """What could not be told as the store was away; last used last."""
+        self._telling_kept: asyncio.TimerHandle | None = None
+        self._forgotten = 0
         self._stopping = False
 
     def borrow(self, wishes: Sequence[Borrow], terms: Terms) -> Borrowing:
@@ -311,7 +320,7 @@ class Counters:
         for wish in wishes:
             if wish.charge:
                 used = Settlement(wish.key, wish.amount, wish.amount, wish.rate, wish.ttl)
-                self._add((used,), granted.slot, 0)
+                _add(self._unsettled, (used,), granted.slot)
                 self._tell_later()
 
     def _return(self, advance: Advance) -> None:
@@ -319,7 +328,7 @@ class Counters:
         lease, for a store that was started anew would take it from others."""
         back, slot = advance.give_back()
         if back and advance.connection == self._store.connection:
-            self._add(back, slot, 0)
+            _add(self._unsettled, back, slot)
             self._tell_later()
 
     def _sweep(self) -> None:
@@ -342,19 +351,11 @@ class Counters:
         before any request of the next turn borrows. What was handed out of an advance may be told
         20 ms later: much is left then. While the store is away what is settled is kept, added up by
         counter, and told when somebody borrows or settles after it is back."""
-        self._add(settlements, b"0" if granted is None else granted.slot, now)
+        _add(self._unsettled, settlements, b"0" if granted is None else granted.slot, now)
         if granted is not None and granted.ahead:
             self._tell_later()
         elif self._telling is None:
             self._telling = asyncio.get_running_loop().call_soon(self._send_settlements)
-
-    def _add(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
-        lot = self._unsettled.get((slot, now))
-        if lot is None:
-            lot = self._unsettled[slot, now] = {}
-        for one in settlements:
-            known = lot.get(one.key)
-            lot[one.key] = one if known is None else _both(known, one)
 
     def _tell_later(self) -> None:
         if self._telling_later is None:
@@ -366,61 +367,78 @@ class Counters:
             if timer is not None:
                 timer.cancel()
         self._telling = self._telling_later = None
-        if not self._store.up:
-            self._forget_some()
-            return
+        if self._kept and self._telling_kept is None:
+            self._tell_kept()
         unsettled, self._unsettled = self._unsettled, {}
-        room = _AT_ONCE
         for (slot, now), lot in unsettled.items():
-            while lot and room > 0:
-                part = [lot.pop(key) for key in list(itertools.islice(lot, _TOGETHER))]
-                self._tell(part, slot, now)
-                room -= len(part)
-            if lot:  # very many, after the store was away: it gets a moment to take them
-                self._unsettled[slot, now] = lot
-                self._tell_later()
+            self._tell(list(lot.values()), slot, now)
 
-    def _tell(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
-        command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(settlements)]
+    def _tell(
+        self, settlements: Sequence[Settlement], slot: bytes, now: int, *, known: bool = True
+    ) -> None:
+        """``known``: whether the store has the script, as far as one knows."""
+        command: list[bytes | str | int] = [b"EVALSHA", _SHA] if known else [b"EVAL", SCRIPT]
+        command.append(len(settlements))
         command += [one.key for one in settlements]
         command += (b"s", now, slot)
         for one in settlements:
             command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
         sent = self._store.tell(*command)
-        if sent is not None:
-            sent.add_done_callback(partial(self._unless_known, command))
-
-    def _forget_some(self) -> None:
-        """Keep within bounds what cannot be told; the oldest is forgotten first."""
-        over = sum(map(len, self._unsettled.values())) - _UNSETTLED_MOST
-        while over > 0:
-            (mark, lot), *_ = self._unsettled.items()
-            for key in list(itertools.islice(lot, over)):
-                del lot[key]
-                over -= 1
-            if not lot:
-                del self._unsettled[mark]
+        if sent is None:
+            self._keep(settlements, slot, now)
+        elif known:
+            sent.add_done_callback(partial(self._unless_known, settlements, slot, now))
 
     def _unless_known(
-        self, command: Sequence[bytes | str | int], reply: asyncio.Future[Any]
+        self, settlements: Sequence[Settlement], slot: bytes, now: int, reply: asyncio.Future[Any]
     ) -> None:
         """A store that was started anew does not know the script: it is sent along once."""
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOSCRIPT"):
-            self._store.tell(b"EVAL", SCRIPT, *command[2:])
+            self._tell(settlements, slot, now, known=False)
+
+    def _keep(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
+        """Keep what cannot be told, within bounds: what was not used for longest is forgotten."""
+        _add(self._kept, settlements, slot, now)
+        over = sum(map(len, self._kept.values())) - _KEPT_MOST
+        if over > 0 and not self._forgotten:
+            log.warning(
+                "limits: Valkey is away, and more than %d counters wait for it: what was used of "
+                "others is forgotten",
+                _KEPT_MOST,
+            )
+        while over > 0:
+            self._forgotten += len(_take(self._kept, 1)[0])
+            over -= 1
+
+    def _tell_kept(self) -> None:
+        """Some of what was kept, and the rest a moment later: a store that just came back has
+        others to answer within its deadline."""
+        self._telling_kept = None
+        for _ in range(_PARTS):
+            if self._kept and self._store.up:
+                self._tell(*_take(self._kept, _PART))
+        if self._kept and self._store.up:
+            loop = asyncio.get_running_loop()
+            self._telling_kept = loop.call_later(_PATIENCE, self._tell_kept)
+        elif not self._kept and self._forgotten:
+            log.warning("limits: what was used of %d counters was forgotten", self._forgotten)
+            self._forgotten = 0
 
     async def stop(self) -> None:
         """Return what was borrowed ahead and tell what is not told yet: the end of a worker."""
         self._stopping = True
-        for _ in range(2):  # the first is for what is on its way, the second for who waited for it
+        for _ in range(3):  # for what is on its way, who waited for it, and what that had to repeat
             await self._answered()
             for advance in self._advances.values():
                 self._return(advance)
             self._send_settlements()
-        await self._answered()
-        while self._unsettled and self._store.up:
-            self._send_settlements()
+        while self._kept and self._store.up:
+            if self._telling_kept is not None:
+                self._telling_kept.cancel()
+            self._tell_kept()
             await self._answered()
+        await self._answered()
         self._advances.clear()
 
     async def _answered(self) -> None:
@@ -429,6 +447,26 @@ class Counters:
             await self._store.call(b"PING")
         except (ValkeyDown, hiredis.ReplyError):
             pass
+        await asyncio.sleep(0)
+
+
+def _add(lots: _Lots, settlements: Sequence[Settlement], slot: bytes, now: int = 0) -> None:
+    """Add up by counter; the last used is the last."""
+    lot = lots.get((slot, now))
+    if lot is None:
+        lot = lots[slot, now] = {}
+    for one in settlements:
+        known = lot.pop(one.key, None)
+        lot[one.key] = one if known is None else _both(known, one)
+
+
+def _take(lots: _Lots, most: int) -> tuple[list[Settlement], bytes, int]:
+    """Take out ``most`` of the first lot, those first that were not used for longest."""
+    (slot, now), lot = next(iter(lots.items()))
+    part = [lot.pop(key) for key in list(itertools.islice(lot, most))]
+    if not lot:
+        del lots[slot, now]
+    return part, slot, now
 
 
 def _both(one: Settlement, other: Settlement) -> Settlement:

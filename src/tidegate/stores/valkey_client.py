@@ -68,7 +68,7 @@ class ValkeyClient:
 
     @property
     def up(self) -> bool:
-        return self._protocol is not None
+        return self._protocol is not None and self._protocol.open
 
     @property
     def connection(self) -> int:
@@ -94,7 +94,7 @@ class ValkeyClient:
 
         It may wait two milliseconds for a command that somebody waits for, to leave with it."""
         self._commands += 1
-        if self._protocol is None:
+        if self._protocol is None or not self._protocol.open:
             return None
         reply = self._protocol.send(command, soon=False)
         reply.add_done_callback(_ignore)
@@ -163,6 +163,7 @@ class _Resp(asyncio.Protocol):
         self._out: list[bytes] = []
         self._leaving = False
         self._transport: asyncio.Transport | None = None
+        self.open = False
         self._watch: asyncio.TimerHandle | None = None
         self.pending: collections.deque[tuple[float, asyncio.Future[Any]]] = collections.deque()
         self.lost: asyncio.Future[str] = self._loop.create_future()
@@ -172,6 +173,7 @@ class _Resp(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        self.open = True
 
     def send(
         self, command: tuple[bytes | str | int, ...], *, soon: bool = True
@@ -251,6 +253,7 @@ class _Resp(asyncio.Protocol):
         self.close(str(error) if error else "it closed the connection")
 
     def close(self, reason: str) -> None:
+        self.open = False
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
