@@ -82,7 +82,7 @@ class ValkeyClient:
     def call(self, *command: bytes | str | int) -> asyncio.Future[Any]:
         """Send one command; the future carries its reply or ValkeyDown or hiredis.ReplyError."""
         self._commands += 1
-        if self._protocol is None:
+        if self._protocol is None or not self._protocol.open:
             future = asyncio.get_running_loop().create_future()
             future.set_exception(ValkeyDown("no connection to Valkey"))
             return future
