@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +34,19 @@ def with_store(url: str, work: Callable[[ValkeyClient], Awaitable[T]]) -> T:
             await store.stop()
 
     return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def clients(url: str, count: int) -> AsyncIterator[list[ValkeyClient]]:
+    """As many workers have, each its own."""
+    stores = [ValkeyClient(url, deadline=10.0) for _ in range(count)]
+    for store in stores:
+        await store.start()
+    try:
+        yield stores
+    finally:
+        for store in stores:
+            await store.stop()
 
 
 def wish(name: str, amount: int, capacity: int, rate: float = 0.0, **more: int) -> Borrow:
@@ -146,26 +159,22 @@ def test_whatever_is_borrowed_settled_and_forgotten_two_counters_are_as_their_mo
 
 def test_a_thousand_at_once_through_several_clients_never_pass_the_cap(valkey_url: str) -> None:
     async def work(_: ValkeyClient) -> None:
-        stores = [ValkeyClient(valkey_url, deadline=10.0) for _ in range(8)]
-        for store in stores:
-            await store.start()
-        counters = [Counters(store) for store in stores]
-        wishes = [wish("tg:l:cap", 7, 1000), wish("tg:l:rate", 1, 10_000, charge=1)]
-        verdicts = await asyncio.gather(
-            *(counters[n % 8].read(counters[n % 8].borrow(wishes, TERMS)) for n in range(1000))
-        )
-        granted = [verdict for verdict in verdicts if isinstance(verdict, Granted)]
-        assert len(granted) == 142, "142 times 7 is 994"
-        states = await read_counters(stores[0], "tg:l:")
-        assert states["tg:l:cap"].borrowed == 994
-        assert states["tg:l:rate"].used == 142, "a refused one borrows from no counter"
-        for n, verdict in enumerate(granted):
-            counters[n % 8].settle([Settlement(b"tg:l:cap", 7, 3, 0.0, TTL)], verdict)
-        await asyncio.sleep(0.1)
-        state = (await read_counters(stores[0], "tg:l:"))["tg:l:cap"]
-        assert (state.used, state.borrowed) == (142 * 3, 0)
-        for store in stores:
-            await store.stop()
+        async with clients(valkey_url, 8) as stores:
+            counters = [Counters(store) for store in stores]
+            wishes = [wish("tg:l:cap", 7, 1000), wish("tg:l:rate", 1, 10_000, charge=1)]
+            verdicts = await asyncio.gather(
+                *(counters[n % 8].read(counters[n % 8].borrow(wishes, TERMS)) for n in range(1000))
+            )
+            granted = [verdict for verdict in verdicts if isinstance(verdict, Granted)]
+            assert len(granted) == 142, "142 times 7 is 994"
+            states = await read_counters(stores[0], "tg:l:")
+            assert states["tg:l:cap"].borrowed == 994
+            assert states["tg:l:rate"].used == 142, "a refused one borrows from no counter"
+            for n, verdict in enumerate(granted):
+                counters[n % 8].settle([Settlement(b"tg:l:cap", 7, 3, 0.0, TTL)], verdict)
+            await asyncio.sleep(0.1)
+            state = (await read_counters(stores[0], "tg:l:"))["tg:l:cap"]
+            assert (state.used, state.borrowed) == (142 * 3, 0)
 
     with_store(valkey_url, work)
 
@@ -306,35 +315,31 @@ def test_a_worker_that_stops_returns_what_it_holds_and_tells_what_it_owes(valkey
 
 def test_the_last_of_a_limit_is_given_to_the_unit_though_many_borrow_ahead(valkey_url: str) -> None:
     async def work(_: ValkeyClient) -> None:
-        stores = [ValkeyClient(valkey_url, deadline=10.0) for _ in range(4)]
-        for store in stores:
-            await store.start()
-        workers = [Counters(store) for store in stores]
-        wishes = [wish("tg:l:cap", 7, 20_003), wish("tg:l:calls", 1, 1 << 30, charge=1)]
-        granted = 0
+        async with clients(valkey_url, 4) as stores:
+            workers = [Counters(store) for store in stores]
+            wishes = [wish("tg:l:cap", 7, 20_003), wish("tg:l:calls", 1, 1 << 30, charge=1)]
+            granted = 0
 
-        async def caller(counters: Counters) -> None:
-            nonlocal granted
-            refused = 0
-            while refused < 5:  # one that is refused for what others hold asks again
-                verdict = await counters.read(counters.borrow(wishes, TERMS))
-                if isinstance(verdict, Refused):
-                    refused += 1
-                    await asyncio.sleep(0.1)
-                    continue
-                granted += 1
-                assert granted * 7 <= 20_003
-                await asyncio.sleep(0)
-                counters.settle([Settlement(b"tg:l:cap", 7, 7, 0.0, TTL)], verdict)
+            async def caller(counters: Counters) -> None:
+                nonlocal granted
+                refused = 0
+                while refused < 5:  # one that is refused for what others hold asks again
+                    verdict = await counters.read(counters.borrow(wishes, TERMS))
+                    if isinstance(verdict, Refused):
+                        refused += 1
+                        await asyncio.sleep(0.1)
+                        continue
+                    granted += 1
+                    assert granted * 7 <= 20_003
+                    await asyncio.sleep(0)
+                    counters.settle([Settlement(b"tg:l:cap", 7, 7, 0.0, TTL)], verdict)
 
-        await asyncio.gather(*(caller(workers[n % 4]) for n in range(64)))
-        await asyncio.gather(*(counters.stop() for counters in workers))
-        assert granted == 20_003 // 7
-        assert await used(stores[0], "tg:l:cap") == (granted * 7, 0)
-        assert await used(stores[0], "tg:l:calls") == (granted, 0)
-        assert sum(store.statistics().commands for store in stores) < granted * 3
-        for store in stores:
-            await store.stop()
+            await asyncio.gather(*(caller(workers[n % 4]) for n in range(64)))
+            await asyncio.gather(*(counters.stop() for counters in workers))
+            assert granted == 20_003 // 7
+            assert await used(stores[0], "tg:l:cap") == (granted * 7, 0)
+            assert await used(stores[0], "tg:l:calls") == (granted, 0)
+            assert sum(store.statistics().commands for store in stores) < granted * 3
 
     with_store(valkey_url, work)
 

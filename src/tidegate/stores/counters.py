@@ -407,9 +407,9 @@ class Counters:
                 "others is forgotten",
                 _KEPT_MOST,
             )
-        while over > 0:
-            self._forgotten += len(_take(self._kept, 1)[0])
-            over -= 1
+        for _ in range(over):
+            _take(self._kept, 1)
+            self._forgotten += 1
 
     def _tell_kept(self) -> None:
         """Some of what was kept, and the rest a moment later: a store that just came back has

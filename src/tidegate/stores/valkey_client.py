@@ -163,7 +163,6 @@ class _Resp(asyncio.Protocol):
         self._out: list[bytes] = []
         self._leaving = False
         self._transport: asyncio.Transport | None = None
-        self.open = False
         self._watch: asyncio.TimerHandle | None = None
         self.pending: collections.deque[tuple[float, asyncio.Future[Any]]] = collections.deque()
         self.lost: asyncio.Future[str] = self._loop.create_future()
@@ -173,7 +172,10 @@ class _Resp(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self.open = True
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None
 
     def send(
         self, command: tuple[bytes | str | int, ...], *, soon: bool = True
@@ -253,7 +255,6 @@ class _Resp(asyncio.Protocol):
         self.close(str(error) if error else "it closed the connection")
 
     def close(self, reason: str) -> None:
-        self.open = False
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
