@@ -77,9 +77,9 @@ class Sampler:
                 return found
 
     async def reserved(self) -> dict[str, int]:
-        """What the counters of limits hold as borrowed, where it is not 0."""
+        """What the counters of limits hold as reserved, where it is not 0."""
         found = await read_counters(self._valkey, PREFIX)
-        return {name: state.borrowed for name, state in found.items() if state.borrowed}
+        return {name: state.reserved for name, state in found.items() if state.reserved}
 
     async def until_quiet(self, patience: float, sent: int) -> Sample:
         """Samples until every gauge that must be 0 is, or ``patience`` seconds are over; the

@@ -19,7 +19,12 @@ from tidegate.cli.limits import command
 from tidegate.registry.releases import put
 from tidegate.release.values import Limit
 from tidegate.stores.counters import Counters
-from tidegate.stores.lending import Borrow, Granted, Settlement, Terms
+from tidegate.stores.reservations import (
+    ReservationGranted,
+    ReservationPart,
+    ReservationTerms,
+    Settlement,
+)
 from tidegate.stores.valkey_client import ValkeyClient
 from tidegate.stores.windows import NANO, counter_stem, window_at
 
@@ -61,10 +66,12 @@ def test_each_limit_is_shown_with_what_is_used_reserved_and_left(
         stem = counter_stem("spend", "dollars", window_at("day", time.time()).name)
         key = f"{stem}acme [1]".encode()
         counters = Counters(store)
-        wishes = [Borrow(key, 1, 2 * NANO, False, 50 * NANO, 0.0, 60_000)]
+        parts = [ReservationPart(key, 1, 2 * NANO, False, 50 * NANO, 0.0, 60_000)]
         for _ in range(2):
-            verdict = await counters.read(counters.borrow(wishes, Terms(60_000, 1000, 1)))
-            assert isinstance(verdict, Granted)
+            verdict = await counters.outcome(
+                counters.reserve(parts, ReservationTerms(60_000, 1000, 1))
+            )
+            assert isinstance(verdict, ReservationGranted)
         counters.settle([Settlement(key, 2 * NANO, NANO // 2, 0.0, 60_000)], verdict)
         await asyncio.sleep(0.05)
         await store.stop()

@@ -139,7 +139,7 @@ def test_the_models_are_left_at_once_and_all_that_was_held_is_free(
             if fault.startswith("stall"):
                 upstream.wait_until(lambda one: one.requests[0].tokens_sent == 3)
             assert queue_of(gateway, route)["in_use"] == 1
-            eventually(lambda: the_counter(valkey_url, "tokens:").borrowed > MOST)
+            eventually(lambda: the_counter(valkey_url, "tokens:").reserved > MOST)
             left = time.monotonic()
         eventually(lambda: all(one.client_closed is not None for one in asked), 5)  # noqa: B023
         took.append(max(one.client_closed or 0.0 for one in asked) - left)
@@ -160,10 +160,10 @@ def test_the_models_are_left_at_once_and_all_that_was_held_is_free(
 
 
 def settled(valkey_url: str, receipts: list[Receipt], models: int) -> None:
-    """Nothing is on loan; what was used is what the receipts say, where they do, and else the
+    """Nothing is reserved; what was used is what the receipts say, where they do, and else the
     worst that the models may have taken."""
     for name in ("tokens:", "spend:"):
-        eventually(lambda: the_counter(valkey_url, name).borrowed == 0)  # noqa: B023
+        eventually(lambda: the_counter(valkey_url, name).reserved == 0)  # noqa: B023
     used = the_counter(valkey_url, "tokens:").used
     told = [r.usage.prompt + r.usage.completion for r in receipts if r.usage is not None]
     if told:
@@ -185,6 +185,6 @@ def test_who_leaves_between_two_tries_has_used_nothing(
     assert receipt.total < 8000, "the rest of the wait was not waited for"
     eventually(lambda: at_rest(gateway))
     for name in ("tokens:", "spend:"):
-        eventually(lambda: the_counter(valkey_url, name).borrowed == 0)  # noqa: B023
+        eventually(lambda: the_counter(valkey_url, name).reserved == 0)  # noqa: B023
         assert the_counter(valkey_url, name).used == 0
     assert len(upstream.requests) == 1

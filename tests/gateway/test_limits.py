@@ -1,4 +1,4 @@
-"""Limits, end to end: what is borrowed, what is settled, whom a limit refuses and with what."""
+"""Limits, end to end: what is reserved, what is settled, whom a limit refuses and with what."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.gateway.test_bad_luck import workers
 from tests.gateway.test_cache import plan
 from tidegate.base.children import Child
 from tidegate.release.values import Limit, Release
-from tidegate.stores.counters import State, read_counters
+from tidegate.stores.counters import CounterState, read_counters
 from tidegate.stores.valkey import valkey_socket, valkey_spec
 from tidegate.stores.valkey_client import ValkeyClient
 from tidegate.stores.windows import NANO, PREFIX
@@ -64,10 +64,10 @@ def serving(
         process.stop()
 
 
-def counters(url: str) -> dict[str, State]:
+def counters(url: str) -> dict[str, CounterState]:
     """Every counter, by its name without the prefix."""
 
-    async def read() -> dict[str, State]:
+    async def read() -> dict[str, CounterState]:
         store = ValkeyClient(url, deadline=2.0)
         await store.start()
         try:
@@ -78,11 +78,11 @@ def counters(url: str) -> dict[str, State]:
     return {name.removeprefix(PREFIX): state for name, state in asyncio.run(read()).items()}
 
 
-def the_counter(url: str, start: str) -> State:
+def the_counter(url: str, start: str) -> CounterState:
     """The one counter of a limit; one that holds nothing is no more."""
     found = [state for name, state in counters(url).items() if name.startswith(start)]
     assert len(found) < 2
-    return found[0] if found else State(0, 0, 0)
+    return found[0] if found else CounterState(0, 0, 0)
 
 
 def use_up(url: str, start: str, amount: int) -> None:
@@ -100,9 +100,9 @@ def use_up(url: str, start: str, amount: int) -> None:
     asyncio.run(write())
 
 
-def holds(url: str, start: str, used: float, borrowed: int = 0) -> bool:
+def holds(url: str, start: str, used: float, reserved: int = 0) -> bool:
     state = the_counter(url, start)
-    return (state.used, state.borrowed) == (used, borrowed)
+    return (state.used, state.reserved) == (used, reserved)
 
 
 def ask(gateway: GatewayProcess, model: str = "plain", **more: Any) -> httpx.Response:
@@ -141,7 +141,7 @@ def test_given_a_rate_when_it_is_used_up_then_429_says_when_to_come_back(
         assert (receipt.outcome, receipt.status, receipt.attempts) == ("refused", 429, ())
 
 
-def test_a_budget_is_settled_with_the_truth_and_what_is_left_is_borrowable(
+def test_a_budget_is_settled_with_the_truth_and_what_is_left_is_free(
     tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
 ) -> None:
     # 1 and 2 dollars a million tokens; 9 words of answer
@@ -171,7 +171,7 @@ def test_a_budget_is_settled_with_the_truth_and_what_is_left_is_borrowable(
         never = ask(gateway, max_tokens=30_000)
         assert (never.status_code, error(never)["code"]) == (400, "limit_too_small")
         assert "max_tokens" in error(never)["cure"]
-        # one that may take more than is left is refused, and borrows nothing from the other limit
+        # one that may take more than is left is refused, and reserves nothing on the other limit
         much = ask(gateway, max_tokens=19_990)
         assert (much.status_code, error(much)["code"]) == (429, "limit_tokens")
         assert "resets" in error(much)["cure"] or "ends" in error(much)["cure"]
@@ -215,13 +215,13 @@ def test_failed_tries_are_refunded_unless_they_may_be_billed(
     with serving(tmp_path, release, database_url, valkey_url) as gateway:
         upstream.script = Script.of("status=500")
         assert ask(gateway, max_tokens=100).status_code == 502
-        eventually(lambda: the_counter(valkey_url, "tokens:").borrowed == 0, 5)
+        eventually(lambda: the_counter(valkey_url, "tokens:").reserved == 0, 5)
         assert the_counter(valkey_url, "tokens:").used == 0
         # it was asked and nobody knows what it took: the worst that it may have taken
         upstream.script = Script.of("hang")
         assert ask(gateway, max_tokens=100).status_code == 504
         eventually(lambda: 100 < the_counter(valkey_url, "tokens:").used < 130, 5)
-        assert the_counter(valkey_url, "tokens:").borrowed == 0
+        assert the_counter(valkey_url, "tokens:").reserved == 0
 
 
 def test_a_client_that_leaves_gives_back_what_it_did_not_use(
@@ -234,12 +234,12 @@ def test_a_client_that_leaves_gives_back_what_it_did_not_use(
         with gateway.client() as client, client.stream("POST", CHAT, json=body) as answer:
             parts = answer.iter_bytes()
             next(parts)
-            assert the_counter(valkey_url, "tokens:").borrowed > 5000
+            assert the_counter(valkey_url, "tokens:").reserved > 5000
         receipt = gateway.receipts(1)[0]
         assert receipt.outcome == "client_gone"
         assert receipt.usage is not None
         used = receipt.usage.prompt + receipt.usage.completion
-        eventually(lambda: the_counter(valkey_url, "tokens:").borrowed == 0, 5)
+        eventually(lambda: the_counter(valkey_url, "tokens:").reserved == 0, 5)
         assert the_counter(valkey_url, "tokens:").used == used < 100
 
 
@@ -311,7 +311,7 @@ def test_each_scope_counts_by_itself(
         def once(route: str, key: str, name: str) -> None:
             """One answer, and then no more."""
             assert refused(route, key) is None
-            eventually(lambda: all(one.borrowed == 0 for one in counters(valkey_url).values()), 5)
+            eventually(lambda: all(one.reserved == 0 for one in counters(valkey_url).values()), 5)
             assert name in (refused(route, key) or "")
 
         once("plain", mine, "by-key")
@@ -355,12 +355,12 @@ def test_64_callers_over_4_workers_and_two_gateways_never_pass_a_budget(
         assert statuses[200] == len(used)
         assert statuses[429] == 64 * 6 - len(used) > 0
         assert sum(used) <= most + max(used)
-        assert sum(used) > most / 2, "what was given back was lent again"
-        eventually(lambda: the_counter(valkey_url, "tokens:").borrowed == 0, 5)
+        assert sum(used) > most / 2, "what was given back was reserved again"
+        eventually(lambda: the_counter(valkey_url, "tokens:").reserved == 0, 5)
         assert the_counter(valkey_url, "tokens:").used == sum(used)
 
 
-def test_what_a_killed_worker_has_borrowed_returns_by_itself(
+def test_what_a_killed_worker_has_reserved_returns_by_itself(
     tmp_path: Path, database_url: str, valkey_url: str, upstream: ModelServer
 ) -> None:
     timeouts = msgspec.structs.replace(TIMEOUTS, total=2.0, first_token=2.0)
@@ -372,14 +372,14 @@ def test_what_a_killed_worker_has_borrowed_returns_by_itself(
             eventually(lambda: len(upstream.requests) == 1, 5)
             os.kill(workers(gateway)[0].pid, signal.SIGKILL)
             assert cut.exception(10) is not None
-        lent = the_counter(valkey_url, "tokens:")
-        assert lent.borrowed > 5000
+        state = the_counter(valkey_url, "tokens:")
+        assert state.reserved > 5000
         eventually(lambda: serves_again(gateway), 20)
         refused = ask(gateway, max_tokens=5000)
         assert (refused.status_code, error(refused)["code"]) == (429, "limit_tokens")
-        assert refused.headers["retry-after"] == "1", "it is only borrowed"
+        assert refused.headers["retry-after"] == "1", "it is only reserved"
         eventually(lambda: ask(gateway, max_tokens=5000).status_code == 200, 25)
-        eventually(lambda: the_counter(valkey_url, "tokens:").borrowed == 0, 5)
+        eventually(lambda: the_counter(valkey_url, "tokens:").reserved == 0, 5)
 
 
 def serves_again(gateway: GatewayProcess) -> bool:

@@ -64,16 +64,16 @@ def test_whoever_stops_waiting_does_not_shift_the_answers_of_others(valkey_url: 
     run(main())
 
 
-def test_tell_waits_for_nothing_and_hides_its_errors(valkey_url: str) -> None:
+def test_send_waits_for_nothing_and_hides_its_errors(valkey_url: str) -> None:
     async def main() -> None:
         client = ValkeyClient(valkey_url, deadline=WAIT)
-        client.tell("SET", "a", "before the start")
+        client.send("SET", "a", "before the start")
         await client.start()
-        client.tell("SET", "a", 1)
-        client.tell("LPUSH", "a", 1)
+        client.send("SET", "a", 1)
+        client.send("LPUSH", "a", 1)
         assert await client.call("GET", "a") == b"1"
         await client.stop()
-        client.tell("SET", "a", 2)
+        client.send("SET", "a", 2)
         with pytest.raises(ValkeyDown):
             await client.call("GET", "a")
 

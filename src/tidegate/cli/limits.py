@@ -1,4 +1,4 @@
-"""``tidegate limits``: how much of each limit is used, borrowed and left."""
+"""``tidegate limits``: how much of each limit is used, reserved and left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidegate.base.runtime import read_runtime
 from tidegate.registry.releases import load_release
 from tidegate.release.values import Limit, Release
 from tidegate.spec import locate
-from tidegate.stores.counters import State, read_counters
+from tidegate.stores.counters import CounterState, read_counters
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 from tidegate.stores.windows import NANO, Unit, Window, counter_stem, window_at
 
@@ -77,7 +77,7 @@ async def _read(release: Release, url: str) -> list[Standing]:
             stem = counter_stem(limit.name, limit.unit, window.name)
             found = await read_counters(store, stem)
             if not found and limit.per == "app":
-                found = {f"{stem}app": State(0, 0, 0)}
+                found = {f"{stem}app": CounterState(0, 0, 0)}
             for name in sorted(found):
                 scope = name.removeprefix(stem)
                 standings.append(_standing(limit, scope, found[name], window, now))
@@ -92,7 +92,9 @@ async def _read(release: Release, url: str) -> list[Standing]:
     return standings
 
 
-def _standing(limit: Limit, scope: str, state: State, window: Window, now: float) -> Standing:
+def _standing(
+    limit: Limit, scope: str, state: CounterState, window: Window, now: float
+) -> Standing:
     scale = NANO if limit.unit == "dollars" else 1
     most = limit.amount if limit.burst is None else limit.burst
     used, resets = state.used / scale, window.end - now
@@ -100,7 +102,7 @@ def _standing(limit: Limit, scope: str, state: State, window: Window, now: float
         rate = limit.amount / limit.every
         used = max(0.0, used - state.since * rate)
         resets = used / rate
-    reserved = state.borrowed / scale
+    reserved = state.reserved / scale
     return Standing(
         limit=limit.name,
         per=limit.per,

@@ -9,8 +9,8 @@ import msgspec
 from tidegate.base.money import Usage
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.ledger.receipts import Attempt, CacheResult, Outcome, ServedBy
-from tidegate.stores.counters import Borrowing
-from tidegate.stores.lending import Borrow
+from tidegate.stores.counters import Reservation
+from tidegate.stores.reservations import ReservationPart
 from tidegate.stores.windows import Calendar, Unit, Window
 
 Headers = list[tuple[str, str]]
@@ -87,20 +87,20 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 class Loan:
     """What a request has borrowed: ``admit`` takes it out, ``record`` settles it."""
 
-    __slots__ = ("barred", "borrowing", "headers", "lines", "uncounted", "windows", "wishes")
+    __slots__ = ("barred", "headers", "lines", "parts", "reservation", "uncounted", "windows")
 
     def __init__(
         self,
         lines: tuple[Line, ...],
         windows: list[Window],
-        wishes: list[Borrow],
-        borrowing: Borrowing,
+        parts: list[ReservationPart],
+        reservation: Reservation,
     ) -> None:
         self.lines = lines
         self.windows = windows
-        self.wishes = wishes
+        self.parts = parts
         """One for each line."""
-        self.borrowing = borrowing
+        self.reservation = reservation
         self.uncounted = False
         """Let pass while the counters could not be reached: what it used is told when they can."""
         self.barred: frozenset[str] = frozenset()

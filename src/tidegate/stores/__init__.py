@@ -4,5 +4,5 @@ Holds:    the embedded engines as child processes, store settings, migrations an
           Valkey's client, and what workers share through it: leases, counters of limits.
 Not here: what the tables mean (ledger, switches), supervision itself (base).
 Reads:    runtime file, environment.   Writes: .tidegate/postgres, .tidegate/run, the schema.
-Words:    embedded, external, engine, migration, database URL, lease, counter, advance
+Words:    embedded, external, engine, migration, lease, counter, reservation, settlement, prefetch
 """

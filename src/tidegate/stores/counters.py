@@ -1,11 +1,11 @@
-"""Counters of limits in Valkey: borrow from several at once or from none, settle with the truth.
+"""Counters of limits in Valkey: reserve on several at once or on none, settle with what was used.
 
 One script does both, so each is one command and atomic. A counter is one hash:
 
 - ``u``: what was used; of a bucket, as it stood at ``t`` (milliseconds): it drains from there on.
-- a number N: what is borrowed until N (milliseconds since the epoch). Borrowed amounts do not
-  drain. What nobody settled until then returns by itself: the next command on that counter drops
-  it. Ends are rounded up, so that a counter has few of them, however many have borrowed.
+- a number N: what is reserved until N (milliseconds since the epoch). Reserved amounts do not
+  drain. What is not settled until then returns by itself: the next command on that counter drops
+  it. Ends of leases are rounded up, so a counter has few of them, however many have reserved.
 
 All keys of one command must lie on one server: a Valkey cluster is not supported.
 """
@@ -23,25 +23,25 @@ from typing import Any
 import hiredis
 import msgspec
 
-from tidegate.stores.lending import (
+from tidegate.stores.reservations import (
     PERIOD,
-    Advance,
-    Borrow,
-    Granted,
-    Refused,
+    ReservationGranted,
+    ReservationPart,
+    ReservationPrefetch,
+    ReservationRefused,
+    ReservationTerms,
     Settlement,
-    Terms,
 )
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
 log = logging.getLogger("tidegate.stores.counters")
 
-_KEPT_MOST = 10_000
-"""Counters of which the truth is kept while the store is away."""
-_PART, _PARTS = 200, 2
-"""Counters that are told in one command once it is back, and commands in one go."""
-_PATIENCE = 0.02
-"""Seconds that a settlement which changes little may wait for company."""
+_BACKLOG_MOST = 10_000
+"""Counters whose settlements are held while Valkey is away."""
+_BATCH, _BATCHES = 200, 2
+"""Counters settled in one command once Valkey is back, and commands in one go."""
+_SETTLE_DELAY = 0.02
+"""Seconds that a settlement which changes little may wait for others to leave with it."""
 
 # Numbers go to commands as they are: Valkey writes them with 17 digits.
 SCRIPT = b"""
@@ -57,23 +57,24 @@ if ARGV[1] == 's' then
   local slot = ARGV[3]
   for i = 1, #KEYS do
     local a = i * 4
-    local key, lent, truth, rate = KEYS[i], num(ARGV[a]), num(ARGV[a + 1]), num(ARGV[a + 2])
+    local key, reserved, spent, rate = KEYS[i], num(ARGV[a]), num(ARGV[a + 1]), num(ARGV[a + 2])
     local state = call('HMGET', key, 'u', 't', slot)
-    local left = nil
-    if lent > 0 and state[3] then
-      left = num(state[3]) - lent
+    -- A lease that has ended returned its amount already: giving it back again would free twice.
+  local left = nil
+    if reserved > 0 and state[3] then
+      left = num(state[3]) - reserved
       if left <= 0 or num(slot) <= now then
         call('HDEL', key, slot)
         left = nil
       end
     end
-    if truth > 0 then
+    if spent > 0 then
       local used, at = num(state[1] or 0), num(state[2] or 0)
       if rate > 0 and now > at then used = max(0, used - (now - at) * rate) end
       if left then
-        call('HSET', key, 'u', used + truth, 't', max(now, at), slot, left)
+        call('HSET', key, 'u', used + spent, 't', max(now, at), slot, left)
       else
-        call('HSET', key, 'u', used + truth, 't', max(now, at))
+        call('HSET', key, 'u', used + spent, 't', max(now, at))
       end
       if floor(at / 3600000) ~= hour then call('PEXPIRE', key, ARGV[a + 3]) end
     elseif left then
@@ -84,8 +85,9 @@ if ARGV[1] == 's' then
 end
 local grain = num(ARGV[4])
 local slot = string.format('%.0f', math.ceil((now + num(ARGV[3])) / grain) * grain)
+-- Nothing is written before every counter has been read: all parts are reserved, or none.
 local all, barred = num(ARGV[5]), num(ARGV[6])
-local used, lent, at, room, worst = {}, {}, {}, {}, nil
+local used, reserved, at, room, worst = {}, {}, {}, {}, nil
 for i = 1, #KEYS do
   local a = i * 6 + 1
   local flat = call('HGETALL', KEYS[i])
@@ -99,7 +101,7 @@ for i = 1, #KEYS do
   end
   local rate = num(ARGV[a + 4])
   if rate > 0 and now > t then u = max(0, u - (now - t) * rate) end
-  used[i], lent[i], at[i] = u, l, t
+  used[i], reserved[i], at[i] = u, l, t
   room[i] = num(ARGV[a + 3]) - u - l
   if num(ARGV[a + 1]) > room[i] + 1e-6 then
     local mask = num(ARGV[a])
@@ -108,7 +110,7 @@ for i = 1, #KEYS do
   end
 end
 if barred ~= 0 and bit.band(barred, all) == all then
-  return {0, worst, math.ceil(used[worst]), lent[worst]}
+  return {0, worst, math.ceil(used[worst]), reserved[worst]}
 end
 local reply = {1, slot, barred}
 for i = 1, #KEYS do
@@ -131,318 +133,339 @@ return reply
 _SHA = hashlib.sha1(SCRIPT).hexdigest().encode()
 
 
-class State(msgspec.Struct, frozen=True):
-    """How a counter stands."""
+class CounterState(msgspec.Struct, frozen=True):
+    """What a counter holds: used, and reserved by requests that have not ended."""
 
     used: float
-    borrowed: int
+    reserved: int
     since: float
     """Seconds since it was last charged."""
 
 
-class Borrowing:
-    """Wishes on their way, or granted already."""
+class Reservation:
+    """A reservation on several counters: under way to Valkey, granted, or refused."""
 
-    __slots__ = ("_granted", "reply", "wishes")
+    __slots__ = ("_granted", "parts", "reply")
 
     def __init__(
         self,
-        wishes: Sequence[Borrow],
-        reply: asyncio.Future[Granted | Refused] | None = None,
-        granted: Granted | None = None,
+        parts: Sequence[ReservationPart],
+        reply: asyncio.Future[ReservationGranted | ReservationRefused] | None = None,
+        granted: ReservationGranted | None = None,
     ) -> None:
-        self.wishes = wishes
+        self.parts = parts
         self.reply = reply
-        """Carries the verdict or ValkeyDown; None for what was handed out of an advance. Who sends
-        the wishes looks at it in the end (``granted``), come what may."""
+        """Carries the outcome or ValkeyDown; None for what was granted out of a prefetch. Whoever
+        reserves must look at ``granted`` in the end even when its own request was cancelled: what
+        Valkey granted meanwhile stays reserved until it is settled, or its lease ends."""
         self._granted = granted
 
     @property
-    def granted(self) -> Granted | None:
-        """What was lent, as far as is known by now."""
+    def granted(self) -> ReservationGranted | None:
+        """The grant, as far as one has arrived."""
         reply = self.reply
         if reply is None:
             return self._granted
         if not reply.done() or reply.cancelled() or reply.exception() is not None:
             return None
-        verdict = reply.result()
-        return verdict if isinstance(verdict, Granted) else None
+        outcome = reply.result()
+        return outcome if isinstance(outcome, ReservationGranted) else None
 
 
-_Lots = dict[tuple[bytes, int], dict[bytes, Settlement]]
-"""Settlements by the end of their lease (and the time, 0: Valkey's), and by key."""
+_Settlements = dict[tuple[bytes, int], dict[bytes, Settlement]]
+"""Settlements by the end of their lease (and the time, 0: by Valkey's clock), then by key."""
 
 
-class _Errand(msgspec.Struct, frozen=True):
-    """A command that borrows for requests which wish from the same counters, and for ``ahead``
+class _ReserveCommand(msgspec.Struct, frozen=True):
+    """One command that reserves for requests on the same counters, and prefetches for ``ahead``
     more of them."""
 
-    together: Sequence[Borrowing]
-    terms: Terms
-    command: list[bytes | str | int]
-    advance: Advance | None
+    together: Sequence[Reservation]
+    terms: ReservationTerms
+    words: list[bytes | str | int]
+    prefetch: ReservationPrefetch | None
     ahead: int
 
 
 class Counters:
-    """The counters of one worker's limits over the shared store."""
+    """The counters of limits as one worker uses them: coalesces, prefetches, settles."""
 
     def __init__(self, store: ValkeyClient) -> None:
         self._store = store
-        self._unborrowed: dict[tuple[Any, ...], list[Borrowing]] = {}
-        """By terms and keys: sent at the end of this turn of the loop."""
-        self._advances: dict[tuple[Any, ...], Advance] = {}
-        """By terms and keys, those of the last moment."""
-        self._unsettled: _Lots = {}
-        """Told at the end of this turn of the loop, or a little later."""
-        self._telling: asyncio.Handle | None = None
-        self._telling_later: asyncio.TimerHandle | None = None
-        self._kept: _Lots = {}
-        """What could not be told as the store was away; last used last."""
-        self._telling_kept: asyncio.TimerHandle | None = None
+        self._unsent: dict[tuple[Any, ...], list[Reservation]] = {}
+        """Reservations of this turn of the loop, by terms and keys; sent at its end."""
+        self._prefetches: dict[tuple[Any, ...], ReservationPrefetch] = {}
+        """Prefetches of the last moment, by terms and keys."""
+        self._unsettled: _Settlements = {}
+        """Settlements to send at the end of this turn of the loop, or a little later."""
+        self._send_soon_handle: asyncio.Handle | None = None
+        self._send_later_timer: asyncio.TimerHandle | None = None
+        self._backlog: _Settlements = {}
+        """Usage not yet reported because Valkey was unreachable, least recently used first."""
+        self._backlog_timer: asyncio.TimerHandle | None = None
         self._forgotten = 0
+        """Counters whose usage was dropped since the backlog was full."""
         self._stopping = False
 
-    def borrow(self, wishes: Sequence[Borrow], terms: Terms) -> Borrowing:
-        """Send the wishes; ``read`` tells what came of them. Requests that wish from the same
-        counters in the same turn of the loop share one command, and need none when what they wish
-        was borrowed ahead."""
+    def reserve(self, parts: Sequence[ReservationPart], terms: ReservationTerms) -> Reservation:
+        """Send a reservation without waiting; ``outcome`` gives what came of it.
+
+        Requests that reserve on the same counters in the same turn of the loop share one command,
+        and need none when what they ask for was prefetched."""
         loop = asyncio.get_running_loop()
         keys: list[Any] = [terms]
         whole = True
-        for wish in wishes:
-            keys.append(wish.key)
-            if wish.covers != terms.every:
+        for part in parts:
+            keys.append(part.key)
+            if part.covers != terms.every:
                 whole = False
         group = tuple(keys)
         if whole:
-            advance = self._advances.get(group)
-            if advance is None:
-                if not self._advances:
+            prefetch = self._prefetches.get(group)
+            if prefetch is None:
+                if not self._prefetches:
                     loop.call_later(PERIOD / 2, self._sweep)
-                self._advances[group] = Advance(loop.time())
-            elif self._store.up and advance.connection == self._store.connection:
-                granted = advance.take(wishes, loop.time())
+                self._prefetches[group] = ReservationPrefetch(loop.time())
+            elif self._store.up and prefetch.connection == self._store.connection:
+                granted = prefetch.grant(parts, loop.time())
                 if granted is not None:
-                    self._charge(wishes, granted)
-                    return Borrowing(wishes, granted=granted)
-        borrowing = Borrowing(wishes, loop.create_future())
+                    self._charge(parts, granted)
+                    return Reservation(parts, granted=granted)
+        reservation = Reservation(parts, loop.create_future())
         if not whole:  # some models may be barred and others not: each is judged by itself
-            group = (terms, borrowing)
-        if not self._unborrowed:
-            loop.call_soon(self._send_wishes)
-        self._unborrowed.setdefault(group, []).append(borrowing)
-        return borrowing
+            group = (terms, reservation)
+        if not self._unsent:
+            loop.call_soon(self._send_reservations)
+        self._unsent.setdefault(group, []).append(reservation)
+        return reservation
 
-    async def read(self, borrowing: Borrowing) -> Granted | Refused:
-        """The verdict on the wishes. Raises ValkeyDown when the store gives none in time."""
-        reply = borrowing.reply
+    async def outcome(self, reservation: Reservation) -> ReservationGranted | ReservationRefused:
+        """Whether a reservation was granted. Raises ValkeyDown when Valkey does not say in time."""
+        reply = reservation.reply
         if reply is None:
-            assert borrowing.granted is not None
-            return borrowing.granted
+            assert reservation.granted is not None
+            return reservation.granted
+        # Shielded: a client that leaves here cancels its request, and what Valkey grants all the
+        # same must still arrive in the reply, or nobody would give it back.
         return reply.result() if reply.done() else await asyncio.shield(reply)
 
-    def _send_wishes(self) -> None:
-        unborrowed, self._unborrowed = self._unborrowed, {}
-        for group in unborrowed:
-            if group in self._advances:
-                self._return(self._advances[group])
-        self._send_settlements()  # what goes back may be what is wished
-        for group, together in unborrowed.items():
-            self._lend(together, group[0], self._advances.get(group))
+    def _send_reservations(self) -> None:
+        unsent, self._unsent = self._unsent, {}
+        for group in unsent:
+            if group in self._prefetches:
+                self._release(self._prefetches[group])
+        # Before the reservations: Valkey takes commands in order, and what is given back here may
+        # be the very rest that a reservation needs.
+        self._send_settlements()
+        for group, together in unsent.items():
+            self._request(together, group[0], self._prefetches.get(group))
 
-    def _lend(
-        self, together: Sequence[Borrowing], terms: Terms, advance: Advance | None = None
+    def _request(
+        self,
+        together: Sequence[Reservation],
+        terms: ReservationTerms,
+        prefetch: ReservationPrefetch | None = None,
     ) -> None:
-        """Borrow for requests that wish from the same counters at once."""
-        wishes = together[0].wishes
+        """Send one command for requests that reserve on the same counters at once."""
+        parts = together[0].parts
         ahead = 0
-        if advance is not None and not self._stopping:
-            ahead = advance.wanted(wishes, len(together), asyncio.get_running_loop().time())
-            advance.asking |= ahead > 0
-        command: list[bytes | str | int] = [b"EVALSHA", _SHA, len(wishes)]
-        command += [wish.key for wish in wishes]
-        command += (b"r", terms.now, terms.lease, terms.grain, terms.every, terms.barred)
-        for place, wish in enumerate(wishes):
-            amount = sum(one.wishes[place].amount for one in together) + ahead * wish.amount
-            command += (
-                wish.covers,
+        if prefetch is not None and not self._stopping:
+            ahead = prefetch.next_count(parts, len(together), asyncio.get_running_loop().time())
+            prefetch.requested |= ahead > 0
+        words: list[bytes | str | int] = [b"EVALSHA", _SHA, len(parts)]
+        words += [part.key for part in parts]
+        words += (b"r", terms.now, terms.lease, terms.grain, terms.every, terms.barred)
+        for place, part in enumerate(parts):
+            amount = sum(one.parts[place].amount for one in together) + ahead * part.amount
+            words += (
+                part.covers,
                 amount,
-                # What is borrowed ahead is charged when it is handed out.
-                b"c" if wish.charge and not ahead else b"r",
-                wish.capacity,
-                repr(wish.rate),
-                wish.ttl,
+                # What is prefetched is charged when a request gets it, not now.
+                b"c" if part.charge and not ahead else b"r",
+                part.capacity,
+                repr(part.rate),
+                part.ttl,
             )
-        self._send(_Errand(together, terms, command, advance, ahead))
+        self._send(_ReserveCommand(together, terms, words, prefetch, ahead))
 
-    def _send(self, errand: _Errand) -> None:
-        self._store.call(*errand.command).add_done_callback(partial(self._lent, errand))
+    def _send(self, command: _ReserveCommand) -> None:
+        self._store.call(*command.words).add_done_callback(partial(self._replied, command))
 
-    def _lent(self, errand: _Errand, sent: asyncio.Future[Any]) -> None:
-        """Tell each request its verdict; when there is not enough for all, each is asked for by
-        itself."""
-        together, advance, ahead = errand.together, errand.advance, errand.ahead
+    def _replied(self, command: _ReserveCommand, sent: asyncio.Future[Any]) -> None:
+        """Give each request its outcome; when there is not enough for all, ask for each by itself,
+        so that one large request does not have its neighbours refused."""
+        together, prefetch, ahead = command.together, command.prefetch, command.ahead
         error = ValkeyDown("the command was given up") if sent.cancelled() else sent.exception()
         if isinstance(error, hiredis.ReplyError):
-            if str(error).startswith("NOSCRIPT") and errand.command[0] == b"EVALSHA":
-                errand.command[:2] = b"EVAL", SCRIPT
-                self._send(errand)
+            if str(error).startswith("NOSCRIPT") and command.words[0] == b"EVALSHA":
+                command.words[:2] = b"EVAL", SCRIPT
+                self._send(command)
                 return
             error = ValkeyDown(f"Valkey refused a limit's command: {error}")
-        verdict = None if error is not None else _verdict(sent.result())
-        if advance is not None:
-            advance.asking &= not ahead
-            advance.learn(verdict.left if isinstance(verdict, Granted) else ())
-        if isinstance(verdict, Refused) and (len(together) > 1 or ahead):
+        outcome = None if error is not None else _outcome_of(sent.result())
+        if prefetch is not None:
+            prefetch.requested &= not ahead
+            prefetch.observe(outcome.left if isinstance(outcome, ReservationGranted) else ())
+        if isinstance(outcome, ReservationRefused) and (len(together) > 1 or ahead):
             self._send_settlements()
             for one in together:
-                self._lend([one], errand.terms)
+                self._request([one], command.terms)
             return
-        if advance is not None and ahead and isinstance(verdict, Granted):
+        if prefetch is not None and ahead and isinstance(outcome, ReservationGranted):
             now = asyncio.get_running_loop().time()
-            wishes = together[0].wishes
-            verdict = advance.fill(wishes, ahead, verdict, self._store.connection, now)
+            parts = together[0].parts
+            outcome = prefetch.refill(parts, ahead, outcome, self._store.connection, now)
             for one in together:
-                self._charge(one.wishes, verdict)
+                self._charge(one.parts, outcome)
         for one in together:
             assert one.reply is not None
             if one.reply.done():
                 continue
-            if verdict is not None:
-                one.reply.set_result(verdict)
+            if outcome is not None:
+                one.reply.set_result(outcome)
             else:
                 assert error is not None
                 one.reply.set_exception(error)
 
-    def _charge(self, wishes: Sequence[Borrow], granted: Granted) -> None:
-        """Tell what was borrowed ahead and is used now, whatever becomes of the request."""
-        for wish in wishes:
-            if wish.charge:
-                used = Settlement(wish.key, wish.amount, wish.amount, wish.rate, wish.ttl)
+    def _charge(self, parts: Sequence[ReservationPart], granted: ReservationGranted) -> None:
+        """Count as used, whatever becomes of the request, the charges that it got prefetched."""
+        for part in parts:
+            if part.charge:
+                used = Settlement(part.key, part.amount, part.amount, part.rate, part.ttl)
                 _add(self._unsettled, (used,), granted.slot)
-                self._tell_later()
+                self._send_later()
 
-    def _return(self, advance: Advance) -> None:
-        """Give back what is left of it; what was borrowed over an earlier connection returns by its
-        lease, for a store that was started anew would take it from others."""
-        back, slot = advance.give_back()
-        if back and advance.connection == self._store.connection:
+    def _release(self, prefetch: ReservationPrefetch) -> None:
+        """Give back the rest of a prefetch.
+
+        What was reserved over an earlier connection returns by its lease instead: a Valkey that was
+        started anew does not have it, and would take it from what others have reserved."""
+        back, slot = prefetch.release()
+        if back and prefetch.connection == self._store.connection:
             _add(self._unsettled, back, slot)
-            self._tell_later()
+            self._send_later()
 
     def _sweep(self) -> None:
-        """Return what nobody took in time, and forget whom nobody asks for any more."""
+        """Release the prefetches that have expired, and drop those without new requests."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for group, advance in list(self._advances.items()):
-            if now >= advance.until:
-                self._return(advance)
-            if now >= advance.until + PERIOD and not advance.asking:
-                del self._advances[group]
-        if self._advances:
+        for group, prefetch in list(self._prefetches.items()):
+            if now >= prefetch.until:
+                self._release(prefetch)
+            # One whose refill is under way stays: the reply finds it, and it is released next time.
+            if now >= prefetch.until + PERIOD and not prefetch.requested:
+                del self._prefetches[group]
+        if self._prefetches:
             loop.call_later(PERIOD / 2, self._sweep)
 
     def settle(
-        self, settlements: Sequence[Settlement], granted: Granted | None = None, now: int = 0
+        self,
+        settlements: Sequence[Settlement],
+        granted: ReservationGranted | None = None,
+        now: int = 0,
     ) -> None:
-        """Tell the truth about what was ``granted`` (None: what was let pass uncounted), and wait
-        for nothing. Requests that end in the same turn of the loop share one command; it leaves
-        before any request of the next turn borrows. What was handed out of an advance may be told
-        20 ms later: much is left then. While the store is away what is settled is kept, added up by
-        counter, and told when somebody borrows or settles after it is back."""
-        _add(self._unsettled, settlements, b"0" if granted is None else granted.slot, now)
-        if granted is not None and granted.ahead:
-            self._tell_later()
-        elif self._telling is None:
-            self._telling = asyncio.get_running_loop().call_soon(self._send_settlements)
+        """Settle what was ``granted`` (None: what was let pass uncounted), without waiting.
 
-    def _tell_later(self) -> None:
-        if self._telling_later is None:
+        Requests that end in the same turn of the loop share one command; it leaves before any
+        request of the next turn reserves. What came out of a prefetch may be settled 20 ms later:
+        much is left then. While Valkey is away settlements are held, summed by counter, and leave
+        with the first reservation or settlement after it is back."""
+        _add(self._unsettled, settlements, b"0" if granted is None else granted.slot, now)
+        if granted is not None and granted.prefetched:
+            self._send_later()
+        elif self._send_soon_handle is None:
+            self._send_soon_handle = asyncio.get_running_loop().call_soon(self._send_settlements)
+
+    def _send_later(self) -> None:
+        if self._send_later_timer is None:
             loop = asyncio.get_running_loop()
-            self._telling_later = loop.call_later(_PATIENCE, self._send_settlements)
+            self._send_later_timer = loop.call_later(_SETTLE_DELAY, self._send_settlements)
 
     def _send_settlements(self) -> None:
-        for timer in (self._telling, self._telling_later):
+        for timer in (self._send_soon_handle, self._send_later_timer):
             if timer is not None:
                 timer.cancel()
-        self._telling = self._telling_later = None
-        if self._kept and self._telling_kept is None:
-            self._tell_kept()
+        self._send_soon_handle = self._send_later_timer = None
+        if self._backlog and self._backlog_timer is None:
+            self._send_backlog()
         unsettled, self._unsettled = self._unsettled, {}
-        for (slot, now), lot in unsettled.items():
-            self._tell(list(lot.values()), slot, now)
+        for (slot, now), batch in unsettled.items():
+            self._send_settlement(list(batch.values()), slot, now)
 
-    def _tell(
+    def _send_settlement(
         self, settlements: Sequence[Settlement], slot: bytes, now: int, *, known: bool = True
     ) -> None:
-        """``known``: whether the store has the script, as far as one knows."""
-        command: list[bytes | str | int] = [b"EVALSHA", _SHA] if known else [b"EVAL", SCRIPT]
-        command.append(len(settlements))
-        command += [one.key for one in settlements]
-        command += (b"s", now, slot)
+        """Send one command of settlements. ``known``: whether Valkey should have the script."""
+        words: list[bytes | str | int] = [b"EVALSHA", _SHA] if known else [b"EVAL", SCRIPT]
+        words.append(len(settlements))
+        words += [one.key for one in settlements]
+        words += (b"s", now, slot)
         for one in settlements:
-            command += (one.borrowed, one.truth, repr(one.rate), one.ttl)
-        sent = self._store.tell(*command)
+            words += (one.reserved, one.used, repr(one.rate), one.ttl)
+        sent = self._store.send(*words)
+        # Held only when nothing was sent. What was sent into a connection that then broke may have
+        # been counted: sending it again could bill a request twice, so it is not.
         if sent is None:
-            self._keep(settlements, slot, now)
+            self._hold(settlements, slot, now)
         elif known:
-            sent.add_done_callback(partial(self._unless_known, settlements, slot, now))
+            sent.add_done_callback(partial(self._resend_with_script, settlements, slot, now))
 
-    def _unless_known(
+    def _resend_with_script(
         self, settlements: Sequence[Settlement], slot: bytes, now: int, reply: asyncio.Future[Any]
     ) -> None:
-        """A store that was started anew does not know the script: it is sent along once."""
+        """Send settlements again with the script, which a Valkey started anew does not have."""
         error = None if reply.cancelled() else reply.exception()
         if isinstance(error, hiredis.ReplyError) and str(error).startswith("NOSCRIPT"):
-            self._tell(settlements, slot, now, known=False)
+            self._send_settlement(settlements, slot, now, known=False)
 
-    def _keep(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
-        """Keep what cannot be told, within bounds: what was not used for longest is forgotten."""
-        _add(self._kept, settlements, slot, now)
-        over = sum(map(len, self._kept.values())) - _KEPT_MOST
+    def _hold(self, settlements: Sequence[Settlement], slot: bytes, now: int) -> None:
+        """Add settlements to the backlog; beyond its bound the least recently used are dropped."""
+        _add(self._backlog, settlements, slot, now)
+        over = sum(map(len, self._backlog.values())) - _BACKLOG_MOST
         if over > 0 and not self._forgotten:
             log.warning(
                 "limits: Valkey is away, and more than %d counters wait for it: what was used of "
                 "others is forgotten",
-                _KEPT_MOST,
+                _BACKLOG_MOST,
             )
         for _ in range(over):
-            _take(self._kept, 1)
+            _pop_oldest(self._backlog, 1)
             self._forgotten += 1
 
-    def _tell_kept(self) -> None:
-        """Some of what was kept, and the rest a moment later: a store that just came back has
-        others to answer within its deadline."""
-        self._telling_kept = None
-        for _ in range(_PARTS):
-            if self._kept and self._store.up:
-                self._tell(*_take(self._kept, _PART))
-        if self._kept and self._store.up:
+    def _send_backlog(self) -> None:
+        """Send some of the backlog, and the rest a moment later: a Valkey that just came back has
+        requests to answer within their deadline."""
+        self._backlog_timer = None
+        for _ in range(_BATCHES):
+            if self._backlog and self._store.up:
+                self._send_settlement(*_pop_oldest(self._backlog, _BATCH))
+        if self._backlog and self._store.up:
             loop = asyncio.get_running_loop()
-            self._telling_kept = loop.call_later(_PATIENCE, self._tell_kept)
-        elif not self._kept and self._forgotten:
+            self._backlog_timer = loop.call_later(_SETTLE_DELAY, self._send_backlog)
+        elif not self._backlog and self._forgotten:
             log.warning("limits: what was used of %d counters was forgotten", self._forgotten)
             self._forgotten = 0
 
     async def stop(self) -> None:
-        """Return what was borrowed ahead and tell what is not told yet: the end of a worker."""
+        """Release every prefetch and send every settlement: the end of a worker."""
         self._stopping = True
-        for _ in range(3):  # for what is on its way, who waited for it, and what that had to repeat
-            await self._answered()
-            for advance in self._advances.values():
-                self._return(advance)
+        # Three rounds: for the commands under way, for the requests that waited for them, and for
+        # the reservations that a shared refusal had to repeat one by one.
+        for _ in range(3):
+            await self._drained()
+            for prefetch in self._prefetches.values():
+                self._release(prefetch)
             self._send_settlements()
-        while self._kept and self._store.up:
-            if self._telling_kept is not None:
-                self._telling_kept.cancel()
-            self._tell_kept()
-            await self._answered()
-        await self._answered()
-        self._advances.clear()
+        while self._backlog and self._store.up:
+            if self._backlog_timer is not None:
+                self._backlog_timer.cancel()
+            self._send_backlog()
+            await self._drained()
+        await self._drained()
+        self._prefetches.clear()
 
-    async def _answered(self) -> None:
-        """Return once every command before this moment is answered, or given up."""
+    async def _drained(self) -> None:
+        """Return once every command sent before is answered or given up: replies keep order."""
         try:
             await self._store.call(b"PING")
         except (ValkeyDown, hiredis.ReplyError):
@@ -450,41 +473,45 @@ class Counters:
         await asyncio.sleep(0)
 
 
-def _add(lots: _Lots, settlements: Sequence[Settlement], slot: bytes, now: int = 0) -> None:
-    """Add up by counter; the last used is the last."""
-    lot = lots.get((slot, now))
-    if lot is None:
-        lot = lots[slot, now] = {}
+def _add(
+    batches: _Settlements, settlements: Sequence[Settlement], slot: bytes, now: int = 0
+) -> None:
+    """Sum settlements by counter. The counter goes to the end: batches stay ordered by last use."""
+    batch = batches.get((slot, now))
+    if batch is None:
+        batch = batches[slot, now] = {}
     for one in settlements:
-        known = lot.pop(one.key, None)
-        lot[one.key] = one if known is None else _both(known, one)
+        known = batch.pop(one.key, None)
+        batch[one.key] = one if known is None else _summed(known, one)
 
 
-def _take(lots: _Lots, most: int) -> tuple[list[Settlement], bytes, int]:
-    """Take out ``most`` of the first lot, those first that were not used for longest."""
-    (slot, now), lot = next(iter(lots.items()))
-    part = [lot.pop(key) for key in list(itertools.islice(lot, most))]
-    if not lot:
-        del lots[slot, now]
+def _pop_oldest(batches: _Settlements, most: int) -> tuple[list[Settlement], bytes, int]:
+    """Remove up to ``most`` settlements of the first batch, least recently used first."""
+    (slot, now), batch = next(iter(batches.items()))
+    part = [batch.pop(key) for key in list(itertools.islice(batch, most))]
+    if not batch:
+        del batches[slot, now]
     return part, slot, now
 
 
-def _both(one: Settlement, other: Settlement) -> Settlement:
-    """Two of the same counter, as one."""
-    lent, truth = one.borrowed + other.borrowed, one.truth + other.truth
-    return Settlement(one.key, lent, truth, other.rate, other.ttl)
+def _summed(one: Settlement, other: Settlement) -> Settlement:
+    """Two settlements of the same counter as one."""
+    reserved, used = one.reserved + other.reserved, one.used + other.used
+    return Settlement(one.key, reserved, used, other.rate, other.ttl)
 
 
-def _verdict(reply: Sequence[Any]) -> Granted | Refused:
+def _outcome_of(reply: Sequence[Any]) -> ReservationGranted | ReservationRefused:
     if reply[0] == 1:
-        return Granted(reply[1], reply[2], reply[3:])
-    return Refused(reply[1] - 1, reply[2], reply[3])
+        return ReservationGranted(reply[1], reply[2], reply[3:])
+    return ReservationRefused(reply[1] - 1, reply[2], reply[3])
 
 
-async def read_counters(store: ValkeyClient, stem: str) -> dict[str, State]:
-    """Every counter whose name begins with ``stem`` as it stands, by name; for people, not for the
-    path of requests. A bucket is told as it stood when it was last used."""
-    found: dict[str, State] = {}
+async def read_counters(store: ValkeyClient, stem: str) -> dict[str, CounterState]:
+    """The state of every counter whose name begins with ``stem``, by name.
+
+    For people, not for the path of requests: it scans. A bucket is given as it stood when it was
+    last used, not drained since."""
+    found: dict[str, CounterState] = {}
     cursor = b"0"
     pattern = stem.replace("\\", "\\\\").replace("[", "\\[").replace("*", "\\*").replace("?", "\\?")
     while True:
@@ -495,7 +522,7 @@ async def read_counters(store: ValkeyClient, stem: str) -> dict[str, State]:
             flat = await store.call(b"HGETALL", name)
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             used, at = float(fields.pop(b"u", 0)), int(fields.pop(b"t", now))
-            borrowed = sum(int(amount) for end, amount in fields.items() if int(end) > now)
-            found[name.decode()] = State(used, borrowed, (now - at) / 1000)
+            reserved = sum(int(amount) for end, amount in fields.items() if int(end) > now)
+            found[name.decode()] = CounterState(used, reserved, (now - at) / 1000)
         if cursor == b"0":
             return found

@@ -88,7 +88,7 @@ class ValkeyClient:
             return future
         return self._protocol.send(command)
 
-    def tell(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
+    def send(self, *command: bytes | str | int) -> asyncio.Future[Any] | None:
         """Send one command whose reply nobody waits for; None, and nothing is sent, while Valkey
         is down.
 

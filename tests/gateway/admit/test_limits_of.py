@@ -8,12 +8,12 @@ import pytest
 from tests.gateway.releases import sample_release
 from tidegate.gateway.admit.limits.rules import limits_of
 from tidegate.release.values import Limit
-from tidegate.stores.lending import Terms
+from tidegate.stores.reservations import ReservationTerms
 
 BUDGET = Limit(name="spend", per="tenant", unit="tokens", amount=1000.0, calendar="day")
 
 
-def terms_of(limit: Limit) -> Terms:
+def terms_of(limit: Limit) -> ReservationTerms:
     release = sample_release("http://127.0.0.1:9/v1")
     route = next(route for route in release.routes.values() if route.kind == "chat")
     found = limits_of({limit.name: limit}, route, release.models)

@@ -161,12 +161,12 @@ class ExactCache:
         # From here on Valkey may hold the lease, whether its answer comes in time or not.
         flight.lease = lease
         try:
-            found = await self._leases.take(flight.key, lease, patience)
+            found = await self._leases.acquire(flight.key, lease, patience)
             if found is not None and found.startswith(LEASE):
                 # For half of the time that is left at most: that worker may have died, and this
                 # one must still call.
                 until = (asyncio.get_running_loop().time() + call.deadline) / 2
-                found = await self._leases.follow(flight.key, lease, patience, until)
+                found = await self._leases.wait(flight.key, lease, patience, until)
         except (ValkeyDown, hiredis.ReplyError):
             call.cache = "down"
             return None

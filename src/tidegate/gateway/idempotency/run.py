@@ -106,7 +106,7 @@ class Again:
             value = _encoder.encode(Kept())
         keys = self._keys
         keys.kept += 1
-        keys.leases.settle(self._key, lease, ENTRY + self._print + value, keys.seconds)
+        keys.leases.complete(self._key, lease, ENTRY + self._print + value, keys.seconds)
 
     def _renew(self) -> None:
         if self._timer is not None and self._lease is not None:
@@ -158,7 +158,7 @@ class Idempotency:
 
     async def _find(self, key: bytes, lease: bytes, print_: bytes, until: float) -> bytes | None:
         """What stands under ``key`` for this body; None when it is ours now."""
-        found = await self.leases.take(key, lease, LEASE_SECONDS)
+        found = await self.leases.acquire(key, lease, LEASE_SECONDS)
         while found is not None:
             if found[1 : 1 + len(print_)] != print_:
                 raise _reused()
@@ -166,7 +166,7 @@ class Idempotency:
                 return found[1 + len(print_) :]
             if asyncio.get_running_loop().time() >= until:
                 raise _in_flight()
-            found = await self.leases.follow(key, lease, LEASE_SECONDS, until)
+            found = await self.leases.wait(key, lease, LEASE_SECONDS, until)
         return None
 
 

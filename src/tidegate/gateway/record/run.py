@@ -13,7 +13,7 @@ from tidegate.gateway.values import Call, Loan
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.stores.counters import Counters
-from tidegate.stores.lending import Settlement
+from tidegate.stores.reservations import Settlement
 
 _encoder = msgspec.json.Encoder()
 _LONGEST_FINISH = 64
@@ -87,23 +87,23 @@ class Recorder:
 
     def _repay(self, call: Call, loan: Loan) -> None:
         """Settle what was borrowed with what was used; once it is known what was borrowed."""
-        reply = loan.borrowing.reply
+        reply = loan.reservation.reply
         if reply is not None and not reply.done():
             reply.add_done_callback(lambda _: self._repay(call, loan))
             return
-        granted = loan.borrowing.granted
+        granted = loan.reservation.granted
         if self._counters is None or (granted is None and not loan.uncounted):
             return
         settlements = []
-        for place, (line, wish) in enumerate(zip(loan.lines, loan.wishes, strict=True)):
-            used = truth(call, line, wish.amount, call.plan.models)
+        for place, (line, part) in enumerate(zip(loan.lines, loan.parts, strict=True)):
+            used = truth(call, line, part.amount, call.plan.models)
             lent = 0
             if granted is not None:
                 if line.charge or (granted.left[place] < 0 and not used):
                     continue
-                lent = wish.amount if granted.left[place] >= 0 else 0
+                lent = part.amount if granted.left[place] >= 0 else 0
             if lent or used:
-                settlements.append(Settlement(wish.key, lent, used, line.rate, wish.ttl))
+                settlements.append(Settlement(part.key, lent, used, line.rate, part.ttl))
         if settlements:
             self._counters.settle(settlements, granted)
 

@@ -12,7 +12,7 @@ from tidegate.base.errors import RequestError
 from tidegate.gateway.values import Line
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.release.values import Limit, Model, Route
-from tidegate.stores.lending import Terms
+from tidegate.stores.reservations import ReservationTerms
 from tidegate.stores.windows import KEEP, NANO, Unit, Window, grain_of, limit_stem
 
 DEFAULT_OUTPUT = 4096
@@ -27,7 +27,7 @@ class RouteLimits(msgspec.Struct, frozen=True):
 
     lines: tuple[Line, ...]
     models: tuple[str, ...]
-    terms: Terms
+    terms: ReservationTerms
     """With the bits of all models, none of them barred."""
     unpriced: int
     """The bits of models that a limit in dollars covers and whose price is not known."""
@@ -67,7 +67,7 @@ def limits_of(
     return RouteLimits(
         lines=tuple(lines),
         models=route.models,
-        terms=Terms(
+        terms=ReservationTerms(
             int(lease * 1000),
             grain_of(lease),
             every,
@@ -174,23 +174,23 @@ def shown(unit: Unit, amount: float) -> str:
     return f"{amount:,.0f} {unit if amount != 1 else unit[:-1]}"
 
 
-def words(line: Line, window: Window, at: float, used: int, borrowed: int, amount: int) -> str:
+def words(line: Line, window: Window, at: float, used: int, reserved: int, amount: int) -> str:
     """What the limit allows, what is gone of it, and what was asked."""
     whose = "all requests" if line.per == "app" else f"this {line.per}"
     allowed = shown(line.unit, line.capacity)
     span = f"each {line.calendar} (UTC)" if line.calendar else "at once"
-    under_way = f" and {shown(line.unit, borrowed)} borrowed for requests under way and to come"
+    under_way = f" and {shown(line.unit, reserved)} reserved for requests under way and to come"
     return (
         f"limit {line.name} allows {whose} {allowed} {span}: "
-        f"{shown(line.unit, used)} used{under_way if borrowed else ''}, "
+        f"{shown(line.unit, used)} used{under_way if reserved else ''}, "
         f"this request may need {shown(line.unit, amount)}"
     )
 
 
 def wait_seconds(
-    line: Line, window: Window, at: float, used: int, borrowed: int, amount: int
+    line: Line, window: Window, at: float, used: int, reserved: int, amount: int
 ) -> int:
-    """Whole seconds after which asking again makes sense: a second when only borrowed amounts are
+    """Whole seconds after which asking again makes sense: a second when only reserved amounts are
     in the way, else until the bucket has enough or the window ends."""
     if used + amount <= line.capacity:
         return 1
@@ -200,11 +200,11 @@ def wait_seconds(
 
 
 def refusal(
-    line: Line, window: Window, at: float, used: int, borrowed: int, amount: int
+    line: Line, window: Window, at: float, used: int, reserved: int, amount: int
 ) -> RequestError:
     """The 429 of a limit that has not enough left."""
-    seconds = wait_seconds(line, window, at, used, borrowed, amount)
-    told = words(line, window, at, used, borrowed, amount)
+    seconds = wait_seconds(line, window, at, used, reserved, amount)
+    told = words(line, window, at, used, reserved, amount)
     when = f"retry in {format_duration(seconds)}"
     if line.calendar and used + amount > line.capacity:
         when += f", when the {line.calendar} ends"

@@ -1,4 +1,4 @@
-"""Borrow before a request goes on: ``reserve`` sends, ``granted`` reads.
+"""Reserve before a request goes on: ``reserve`` sends, ``granted`` reads.
 
 Between the two the cache is asked, so both commands leave in one write.
 """
@@ -16,7 +16,7 @@ from tidegate.gateway.admit.limits.rules import RouteLimits, Worst
 from tidegate.gateway.admit.switched import model_killed
 from tidegate.gateway.values import Answer, Call, Line, Loan
 from tidegate.stores.counters import Counters
-from tidegate.stores.lending import Borrow, Granted
+from tidegate.stores.reservations import ReservationGranted, ReservationPart
 from tidegate.stores.valkey_client import ValkeyDown
 from tidegate.stores.windows import Calendar, Window, window_at
 
@@ -57,7 +57,7 @@ class Limits:
                 off = call.switched.models.intersection(limits.models)
                 killed = rules.bits_of(limits, off)
                 lines = tuple(line for line in lines if line.covers & ~killed)
-        wishes: list[Borrow] = []
+        parts: list[ReservationPart] = []
         windows: list[Window] = []
         for line in lines:
             amount = rules.amount_of(line, worst)
@@ -70,8 +70,8 @@ class Limits:
             ttl = line.ttl
             if line.calendar is not None:  # to the end of its window and beyond
                 ttl += int((window.end - call.at) * 1000)
-            wishes.append(
-                Borrow(
+            parts.append(
+                ReservationPart(
                     _key(line, window, call),
                     line.covers,
                     amount,
@@ -81,7 +81,7 @@ class Limits:
                     ttl,
                 )
             )
-        if not wishes:
+        if not parts:
             return  # they are those of models that are not asked
         barred |= killed
         if barred == limits.terms.every:
@@ -89,8 +89,8 @@ class Limits:
         terms = limits.terms
         if barred:
             terms = msgspec.structs.replace(terms, barred=barred)
-        borrowing = self._counters.borrow(wishes, terms)
-        call.loan = Loan(lines, windows, wishes, borrowing)
+        reservation = self._counters.reserve(parts, terms)
+        call.loan = Loan(lines, windows, parts, reservation)
 
     async def granted(self, call: Call, kept: Answer | None = None) -> None:
         """Wait for the verdict. Raises RequestError when there is not enough, or when the store is
@@ -100,15 +100,15 @@ class Limits:
         if loan is None:
             return
         try:
-            verdict = loan.borrowing.granted or await self._counters.read(loan.borrowing)
+            verdict = loan.reservation.granted or await self._counters.outcome(loan.reservation)
         except ValkeyDown as down:
             self._away(loan.lines, str(down))
             loan.uncounted = True
             return
-        if self._away_since is not None and loan.borrowing.reply is not None:
+        if self._away_since is not None and loan.reservation.reply is not None:
             self._back()
-        if not isinstance(verdict, Granted):
-            line, wish = loan.lines[verdict.which], loan.wishes[verdict.which]
+        if not isinstance(verdict, ReservationGranted):
+            line, part = loan.lines[verdict.which], loan.parts[verdict.which]
             if kept is not None and not line.charge:
                 call.loan = None  # nothing was lent
                 self.reserve(call, kept)
@@ -119,8 +119,8 @@ class Limits:
                 loan.windows[verdict.which],
                 call.at,
                 verdict.used,
-                verdict.borrowed,
-                wish.amount,
+                verdict.reserved,
+                part.amount,
             )
         loan.headers = rules.headers(loan.lines, loan.windows, verdict.left, call.at)
         if verdict.barred:
