@@ -50,6 +50,11 @@ bench-gateway: setup bench-peers  ## the gateway against nginx, TensorZero, Port
 bench-quick: setup bench-peers  ## a minute and a half: nginx, TensorZero, Tidegate; no memory run
 	@$(PY) -m bench.gateway --quick $(if $(JSON),--json)
 
+BASE ?= main
+bench-commit: setup  ## the working tree against a commit, five runs of each in turns (BASE=main, HEAD=, RUNS=5, JSON=1)
+	@bench/peers/make.sh tools
+	@$(PY) -m bench.commits --base $(BASE) $(if $(HEAD),--head $(HEAD)) --runs $(or $(RUNS),5) $(if $(JSON),--json)
+
 soak: setup  ## an hour of bounded traffic with faults: nothing may grow (MINUTES=5 for less)
 	@$(PY) -m bench.soak --minutes $(or $(MINUTES),60) $(if $(JSON),--json)
 
@@ -62,4 +67,4 @@ bench-switches: setup  ## 200 switches of an app under load: how long each takes
 clean:  ## remove what the targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-long fuzz check fix lock bench bench-peers bench-gateway bench-quick bench-faults bench-switches soak clean
+.PHONY: help setup demo test test-long fuzz check fix lock bench bench-peers bench-gateway bench-quick bench-commit bench-faults bench-switches soak clean

@@ -116,7 +116,8 @@ def memory_rows(memory: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
     ]
 
 
-def _print(console: Console, title: str, columns: Iterable[str], rows: list[Any]) -> None:
+def print_table(console: Console, title: str, columns: Iterable[str], rows: list[Any]) -> None:
+    """A table with its first column to the left; nothing when there are no rows."""
     if not rows:
         return
     table = Table(title=title, title_justify="left")
@@ -131,25 +132,25 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     """Print the tables of a run."""
     systems = result["systems"]
     settings = result["settings"]
-    _print(
+    print_table(
         console,
         f"Plain requests, {settings['connections']} connections",
         CHAT_COLUMNS,
         chat_rows(systems),
     )
-    _print(
+    print_table(
         console,
         f"Streamed, {settings['stream_connections']} connections",
         STREAM_COLUMNS,
         stream_rows(systems),
     )
-    _print(
+    print_table(
         console,
         "Resident memory of a Tidegate worker",
         ("requests", "MiB"),
         memory_rows(result.get("memory")),
     )
-    _print(
+    print_table(
         console,
         "What it must reach",
         ("bar", "this run", "limit", "verdict"),
@@ -157,7 +158,8 @@ def show(result: Mapping[str, Any], console: Console) -> None:
     )
 
 
-def _markdown(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """The same table in Markdown."""
     columns = tuple(columns)
     lines = [columns, ("---", *["---:"] * (len(columns) - 1)), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -180,9 +182,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{machine['busy_cores_before']:.2f} cores were busy before the run, "
         f"{result['others_cores']:.2f} with other work during it.",
         f"Plain requests, {settings['connections']} connections{_workers(result)}:",
-        _markdown(CHAT_COLUMNS, chat_rows(systems)),
+        markdown_table(CHAT_COLUMNS, chat_rows(systems)),
         f"Streamed, {settings['stream_connections']} connections:",
-        _markdown(STREAM_COLUMNS, stream_rows(systems)),
+        markdown_table(STREAM_COLUMNS, stream_rows(systems)),
     ]
     for case in ("miss", "hit"):
         groups = systems.get("tidegate", {}).get(case, {}).get("cpu_us_by_group")
@@ -193,8 +195,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         idle = systems["tidegate"]["idle_cores"]
         parts.append(f"Idle, Tidegate's whole tree uses {idle:.1%} of a core.")
     if rows := memory_rows(result.get("memory")):
-        parts += ["Resident memory of a worker:", _markdown(("requests", "MiB"), rows)]
+        parts += ["Resident memory of a worker:", markdown_table(("requests", "MiB"), rows)]
     if result["warnings"]:
         parts.append("Beware: " + "; ".join(result["warnings"]) + ".")
-    parts.append(_markdown(("bar", "this run", "limit", "verdict"), bar_rows(result["bars"])))
+    parts.append(markdown_table(("bar", "this run", "limit", "verdict"), bar_rows(result["bars"])))
     return "\n\n".join(parts) + "\n"

@@ -40,6 +40,8 @@ class System:
     chat: Door
     stream: Door
     hit: Door | None = None
+    metered: Door | None = None
+    """A door behind which one limit is active, beside doors that have none."""
     worker: Callable[[], list[int]] | None = None
     """Process ids of the workers whose memory is watched."""
     level: Callable[[float], int | None] | None = None

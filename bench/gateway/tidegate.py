@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from bench.gateway import cpu
 from bench.gateway.children import Product, child, wait_until
 from bench.gateway.door import INPUTS, QUESTION, TEMPLATE, Door
 from bench.gateway.systems import CHAT, STREAM, System, Upstreams
-from tidegate.ledger.status import read_status
 
 GROUPS = {
     "tidegate.gateway": "gateway",
@@ -47,13 +47,19 @@ routes:
     prompt: plan
     cache: {{exact: 1h}}
     caps: {{prompt_tokens: 4000, output_tokens: 256}}
-journeys:
+{metered}journeys:
   get-plan: {{routes: [plan, talk]}}
 {limits}"""
-_LIMITS = """\
-limits:
-  spend: {per: tenant, dollars: 100000, every: day}
+_METERED = """\
+  metered:
+    models: chat
+    prompt: plan
+    cache: {exact: 1h}
+    caps: {prompt_tokens: 4000, output_tokens: 256}
+    output: schemas/plan.json
 """
+"""Route ``plan`` again, under a name that a limit can match."""
+_LIMIT = "limits:\n  spend: {{{match}per: tenant, dollars: 100000, every: day}}\n"
 """One limit that is borrowed from and settled, and never refuses."""
 _SCHEMA = {
     "type": "object",
@@ -67,8 +73,19 @@ _SCHEMA = {
 }
 
 
-def write_app(app: Path, upstreams: Upstreams, *, guard: bool, limited: bool = False) -> None:
-    """An app folder whose route ``plan`` has every stage on and whose route ``talk`` streams."""
+def write_app(
+    app: Path,
+    upstreams: Upstreams,
+    *,
+    guard: bool,
+    limited: bool = False,
+    metered: bool = False,
+) -> None:
+    """An app folder whose route ``plan`` has every stage on and whose route ``talk`` streams.
+
+    ``limited``: a limit that holds for every route. ``metered``: a third route, and a limit that
+    holds for that one alone.
+    """
     (app / "prompts").mkdir(parents=True)
     (app / "schemas").mkdir()
     (app / "prompts/plan.md").write_text(TEMPLATE)
@@ -80,7 +97,10 @@ def write_app(app: Path, upstreams: Upstreams, *, guard: bool, limited: bool = F
         to_stream=upstreams.stream,
         price="price: {input: 0.15, output: 0.6}",
         output="output: schemas/plan.json" if guard else "store: {content: true}",
-        limits=_LIMITS if limited else "",
+        metered=_METERED if metered else "",
+        limits=_LIMIT.format(match="match: {route: metered}, " if metered else "")
+        if limited or metered
+        else "",
     )
     (app / "tidegate.yaml").write_text(spec)
 
@@ -115,9 +135,27 @@ def workers(product: Product) -> list[int]:
 
 
 def receipts_level(state: Path, at: float) -> int | None:
-    """How many receipts the loader has put into PostgreSQL, once all from before ``at`` are."""
-    status = read_status(state)
-    return status.loaded if status is not None and status.level_at > at else None
+    """How many receipts the loader has put into PostgreSQL, once all from before ``at`` are.
+
+    Read from the file and not through the package: the loader may be another commit's.
+    """
+    try:
+        status = json.loads((state / "run/ledger.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return int(status["loaded"]) if status["level_at"] > at else None
+
+
+@dataclass(frozen=True)
+class Program:
+    """The ``tidegate`` command to start, and what its environment holds beside ours."""
+
+    path: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+
+INSTALLED = Program(Path(sys.executable).with_name("tidegate"))
+"""The one of this environment."""
 
 
 @contextlib.contextmanager
@@ -127,20 +165,22 @@ def start_tidegate(
     *,
     guard: bool = True,
     limited: bool = False,
+    metered: bool = False,
     switched: bool = False,
     processes: int = 1,
+    program: Program = INSTALLED,
 ) -> Iterator[System]:
     """All parts, as ``tidegate up`` runs them, with embedded PostgreSQL and Valkey."""
     app = folder / "app"
-    write_app(app, upstreams, guard=guard, limited=limited)
+    write_app(app, upstreams, guard=guard, limited=limited, metered=metered)
     product = Product("tidegate", folder, group_names=GROUPS)
     command = [
-        str(Path(sys.executable).with_name("tidegate")),
+        str(program.path),
         *("up", str(app), "--port", "0", "--operator-port", "0"),
         *("--workers", str(processes), "--json"),
     ]
     by_hand = ("cap", "--output-tokens", "4096", "--app", str(app), "--json")
-    with child(product, command, patience=40) as (process, log):
+    with child(product, command, environ=program.environ, patience=40) as (process, log):
         wait_until(
             lambda: ready_line(log) is not None, "tidegate up", seconds=90, process=process, log=log
         )
@@ -148,7 +188,10 @@ def start_tidegate(
         port = int(str(ready["gateway_url"]).rpartition(":")[2])
         key = Path(ready["key_file"]).read_text().strip()
         if switched:  # a cap that every request is held against, and that changes none
-            subprocess.run([command[0], *by_hand], check=True, capture_output=True, timeout=60)
+            environ = {**os.environ, **program.environ}
+            subprocess.run(
+                [command[0], *by_hand], env=environ, check=True, capture_output=True, timeout=60
+            )
         plan = _door(port, "plan", key)
         yield System(
             "tidegate",
@@ -157,6 +200,7 @@ def start_tidegate(
             chat=plan,
             stream=_door(port, "talk", key).streamed(),
             hit=replace(plan),
+            metered=_door(port, "metered", key) if metered else None,
             worker=lambda: workers(product),
             level=lambda at: receipts_level(app / ".tidegate", at),
         )

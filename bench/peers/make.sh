@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make the environments of the peers that the gateway benchmark measures against, once; pinned; say what is done.
+# make.sh tools: only what measures (nginx, wrk), no peer.
 set -eu
 cd "$(dirname "$0")"
 env=env
@@ -52,6 +53,7 @@ node_peer() {
 
 debian nginx nginx-light
 debian wrk wrk
+[ "${1:-}" = tools ] && exit 0
 debian node nodejs
 debian npm npm
 python_peer tensorzero "150 MB"
