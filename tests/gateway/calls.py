@@ -23,7 +23,7 @@ ANSWER = Answer(
 
 def targets_of(release: Release) -> dict[str, Target]:
     return {
-        name: make_target(model, "http://127.0.0.1:9/v1", None)
+        name: make_target(model, model.base_url or "http://127.0.0.1:9/v1", None)
         for name, model in release.models.items()
     }
 

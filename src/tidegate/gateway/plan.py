@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -11,12 +10,12 @@ from typing import Any
 import msgspec
 
 from tidegate.base.errors import ReleaseError
-from tidegate.base.hashing import canonical_json
 from tidegate.gateway.admit import limits_of
 from tidegate.gateway.call import HedgeBudget, RetryBudget, Target
 from tidegate.gateway.guard import OutputGuard
 from tidegate.gateway.render import Template, compile_template
-from tidegate.release.values import Caps, Release, Retries, Route
+from tidegate.release.fingerprint import fingerprint
+from tidegate.release.values import Caps, Release, Route
 
 
 class Plan:
@@ -58,30 +57,9 @@ class Plan:
                 }
             )
         self.limits = limits_of(release.limits, route, release.models)
-        # What does not change an answer: the cache's own settings, the kept content, the queue, who
-        # is asked again, what stands in for an answer, the cap under load (a whole answer is the
-        # same under it, and one that was cut is not kept).
-        identity = (
-            msgspec.structs.replace(
-                route,
-                cache_ttl=None,
-                store_content=True,
-                queue=None,
-                retries=Retries(),
-                hedge=None,
-                stale=None,
-                template=None,
-                flag=None,
-                variants={},
-                caps=msgspec.structs.replace(route.caps, surge=None),
-            ),
-            prompt,
-            [release.tools[name] for name in route.tools],
-            [msgspec.structs.replace(release.models[name], breaker=None) for name in route.models],
-            # Where a variable in base_url leads here; a pool's address says nothing about answers.
-            [None if target.pooled else target.pool.origin for target in self.targets],
+        self.fingerprint = fingerprint(
+            release, route, [None if one.pooled else one.pool.origin.url for one in self.targets]
         )
-        self.fingerprint = hashlib.sha256(canonical_json(identity)).digest()
 
 
 def _tool(release: Release, name: str) -> dict[str, Any]:

@@ -78,6 +78,11 @@ class Origin(msgspec.Struct, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
+    @property
+    def url(self) -> str:
+        """The base URL again, in one spelling."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
+
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _PATH = re.compile(r"[!-~]*")
