@@ -22,11 +22,12 @@ FUZZ ?= 5000
 fuzz: setup  ## the fuzz targets for longer, other inputs each time (FUZZ=5000 inputs a target)
 	@TIDEGATE_FUZZ=$(FUZZ) $(PY) -m pytest -q --timeout 3600 tests/fuzz tests/console/test_protocol.py
 
-check: setup  ## lint, types, import contracts, generated pages
+check: setup  ## lint, types, import contracts, rules of the house, generated pages
 	@.venv/bin/ruff check src tests scripts bench examples
 	@.venv/bin/ruff format --check src tests scripts bench examples
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@$(PY) scripts/check_house.py
 	@$(PY) scripts/generate.py --check
 
 fix: setup  ## mend what a machine can mend: format, imports, generated pages

@@ -9,7 +9,7 @@ import msgspec
 from tidegate.base.money import Usage
 from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
 from tidegate.ledger.receipts import Attempt, CacheResult, Outcome, ServedBy
-from tidegate.stores.counters import Reservation
+from tidegate.stores.counters import CounterReservation
 from tidegate.stores.reservations import ReservationPart
 from tidegate.stores.windows import Calendar, Unit, Window
 
@@ -94,7 +94,7 @@ class Loan:
         lines: tuple[Line, ...],
         windows: list[Window],
         parts: list[ReservationPart],
-        reservation: Reservation,
+        reservation: CounterReservation,
     ) -> None:
         self.lines = lines
         self.windows = windows

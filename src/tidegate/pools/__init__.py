@@ -7,6 +7,7 @@ Words:    pool, engine, launch, slot, context, weights
 """
 
 from tidegate.pools.engines import find_engine
+from tidegate.pools.loopback import free_port
 from tidegate.pools.ports import Command, Engine, Launch
 from tidegate.pools.run import Pool, fetch_files, plan_pool, start_pool
 
@@ -17,6 +18,7 @@ __all__ = [
     "Pool",
     "fetch_files",
     "find_engine",
+    "free_port",
     "plan_pool",
     "start_pool",
 ]

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidegate.registry.releases import history, load_release, put, read_file, resolve
+from tidegate.base import lazy
+from tidegate.registry.ports import Progress, quiet
+from tidegate.registry.releases import LATEST, history, load_release, put, read_file, resolve, short
 
 if TYPE_CHECKING:
     from tidegate.registry.artifacts import Store, fetch, locate, open_store
+else:
+    # The half that fetches: the gateway never asks for it.
+    __getattr__ = lazy(__name__, {"artifacts": ("Store", "fetch", "locate", "open_store")})
 
 __all__ = [
+    "LATEST",
+    "Progress",
     "Store",
     "fetch",
     "history",
@@ -23,15 +30,8 @@ __all__ = [
     "locate",
     "open_store",
     "put",
+    "quiet",
     "read_file",
     "resolve",
+    "short",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """Load the half that fetches only when it is asked for: the gateway never is that one."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tidegate.registry import artifacts
-
-    return getattr(artifacts, name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.base.money import Price
+from tidegate.base import Price
 from tidegate.release.values import (
     Artifact,
     Breaker,

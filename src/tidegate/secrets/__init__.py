@@ -6,7 +6,17 @@ Reads:    the environment it is handed, .tidegate/secrets.   Writes: .tidegate/s
 Words:    secret, reveal, pool of keys, fingerprint
 """
 
-from tidegate.secrets.resolve import resolve
+from tidegate.secrets.resolve import place_of, plain_name, read_keys, resolve
+from tidegate.secrets.store import add_key, remove_key
 from tidegate.secrets.values import Secret, fingerprint
 
-__all__ = ["Secret", "fingerprint", "resolve"]
+__all__ = [
+    "Secret",
+    "add_key",
+    "fingerprint",
+    "place_of",
+    "plain_name",
+    "read_keys",
+    "remove_key",
+    "resolve",
+]

@@ -6,8 +6,27 @@ Reads:    the app folder.   Writes: nothing.
 Words:    spec, key, mistake, notice, include, variable
 """
 
+from tidegate.spec.load import FILE as SPEC_FILE
 from tidegate.spec.load import Loaded, load, locate
-from tidegate.spec.mistakes import Mistake, Notice
+from tidegate.spec.mistakes import Mistake, Notice, nearest
+from tidegate.spec.nodes import plain_value
+from tidegate.spec.scalars import duration_text
+from tidegate.spec.schema import FILE as SCHEMA_FILE
+from tidegate.spec.schema import schema_text
 from tidegate.spec.types import Spec
 
-__all__ = ["Loaded", "Mistake", "Notice", "Spec", "load", "locate"]
+__all__ = [
+    "SCHEMA_FILE",
+    "SPEC_FILE",
+    "Loaded",
+    "Mistake",
+    "Notice",
+    "Spec",
+    "duration_text",
+    "load",
+    "locate",
+    "nearest",
+    "plain_value",
+    "schema_text",
+    "types",
+]

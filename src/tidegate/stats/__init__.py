@@ -5,3 +5,8 @@ Not here: reading the ledger, drawing tables, deciding.
 Reads:    nothing.   Writes: nothing.
 Words:    quantile, sketch, relative error, share of the P95
 """
+
+from tidegate.stats.share import OTHER, Shelves, shares
+from tidegate.stats.sketch import Sketch
+
+__all__ = ["OTHER", "Shelves", "Sketch", "shares"]

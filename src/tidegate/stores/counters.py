@@ -142,7 +142,7 @@ class CounterState(msgspec.Struct, frozen=True):
     """Seconds since it was last charged."""
 
 
-class Reservation:
+class CounterReservation:
     """A reservation on several counters: under way to Valkey, granted, or refused."""
 
     __slots__ = ("_granted", "parts", "reply")
@@ -180,7 +180,7 @@ class _ReserveCommand(msgspec.Struct, frozen=True):
     """One command that reserves for requests on the same counters, and prefetches for ``ahead``
     more of them."""
 
-    together: Sequence[Reservation]
+    together: Sequence[CounterReservation]
     terms: ReservationTerms
     words: list[bytes | str | int]
     prefetch: ReservationPrefetch | None
@@ -192,7 +192,7 @@ class Counters:
 
     def __init__(self, store: ValkeyClient) -> None:
         self._store = store
-        self._unsent: dict[tuple[Any, ...], list[Reservation]] = {}
+        self._unsent: dict[tuple[Any, ...], list[CounterReservation]] = {}
         """Reservations of this turn of the loop, by terms and keys; sent at its end."""
         self._prefetches: dict[tuple[Any, ...], ReservationPrefetch] = {}
         """Prefetches of the last moment, by terms and keys."""
@@ -207,7 +207,9 @@ class Counters:
         """Counters whose usage was dropped since the backlog was full."""
         self._stopping = False
 
-    def reserve(self, parts: Sequence[ReservationPart], terms: ReservationTerms) -> Reservation:
+    def reserve(
+        self, parts: Sequence[ReservationPart], terms: ReservationTerms
+    ) -> CounterReservation:
         """Send a reservation without waiting; ``outcome`` gives what came of it.
 
         Requests that reserve on the same counters in the same turn of the loop share one command,
@@ -230,8 +232,8 @@ class Counters:
                 granted = prefetch.grant(parts, loop.time())
                 if granted is not None:
                     self._charge(parts, granted)
-                    return Reservation(parts, granted=granted)
-        reservation = Reservation(parts, loop.create_future())
+                    return CounterReservation(parts, granted=granted)
+        reservation = CounterReservation(parts, loop.create_future())
         if not whole:  # some models may be barred and others not: each is judged by itself
             group = (terms, reservation)
         if not self._unsent:
@@ -239,7 +241,9 @@ class Counters:
         self._unsent.setdefault(group, []).append(reservation)
         return reservation
 
-    async def outcome(self, reservation: Reservation) -> ReservationGranted | ReservationRefused:
+    async def outcome(
+        self, reservation: CounterReservation
+    ) -> ReservationGranted | ReservationRefused:
         """Whether a reservation was granted. Raises ValkeyDown when Valkey does not say in time."""
         reply = reservation.reply
         if reply is None:
@@ -262,7 +266,7 @@ class Counters:
 
     def _request(
         self,
-        together: Sequence[Reservation],
+        together: Sequence[CounterReservation],
         terms: ReservationTerms,
         prefetch: ReservationPrefetch | None = None,
     ) -> None:

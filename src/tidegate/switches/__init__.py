@@ -6,52 +6,110 @@ Reads:    PostgreSQL.   Writes: PostgreSQL (switches, changes), .tidegate/run (t
 Words:    key, tenant, kill, cap, traffic weight, flag, variant, snapshot, switch version, worker
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidegate.base import lazy
 from tidegate.switches.changes import Change, list_changes
 from tidegate.switches.keys import Key, NewKey, create_key, list_keys, revoke_key
 from tidegate.switches.rules import PRIORITIES, KeyRecord, KeyRefusal, KeyTable, Priority
 from tidegate.switches.run import Plain, Taker, watch
 from tidegate.switches.snapshot import snapshot
+from tidegate.switches.traffic_rules import Split, pick, split_of
 from tidegate.switches.values import (
     EVERY,
     Cap,
     FlagDocument,
     Kill,
+    KillKind,
     SecretKey,
     SecretState,
     Standing,
     SwitchSnapshot,
     Weight,
 )
-from tidegate.switches.workers import Place, Worker, list_workers, place_of
+from tidegate.switches.workers import (
+    ACKS,
+    Outcome,
+    Place,
+    Worker,
+    list_workers,
+    place_of,
+    wait_acknowledged,
+)
+from tidegate.switches.write import (
+    Author,
+    FlagVersion,
+    flag_document,
+    kill,
+    lift_cap,
+    lift_kill,
+    list_flags,
+    rollback_flags,
+    set_cap,
+    set_flags,
+    set_secret_key,
+    set_traffic,
+)
+
+if TYPE_CHECKING:
+    from tidegate.switches.flags import HASH_FORM, Flags, check, require_form
+else:
+    # The flag engine: only a gateway with flags loads it.
+    __getattr__ = lazy(__name__, {"flags": ("HASH_FORM", "Flags", "check", "require_form")})
 
 __all__ = [
+    "ACKS",
     "EVERY",
+    "HASH_FORM",
     "PRIORITIES",
+    "Author",
     "Cap",
     "Change",
     "FlagDocument",
+    "FlagVersion",
+    "Flags",
     "Key",
     "KeyRecord",
     "KeyRefusal",
     "KeyTable",
     "Kill",
+    "KillKind",
     "NewKey",
+    "Outcome",
     "Place",
     "Plain",
     "Priority",
     "SecretKey",
     "SecretState",
+    "Split",
     "Standing",
     "SwitchSnapshot",
     "Taker",
     "Weight",
     "Worker",
+    "check",
     "create_key",
+    "flag_document",
+    "kill",
+    "lift_cap",
+    "lift_kill",
     "list_changes",
+    "list_flags",
     "list_keys",
     "list_workers",
+    "pick",
     "place_of",
+    "require_form",
     "revoke_key",
+    "rollback_flags",
+    "set_cap",
+    "set_flags",
+    "set_secret_key",
+    "set_traffic",
     "snapshot",
+    "split_of",
+    "wait_acknowledged",
     "watch",
 ]

@@ -6,7 +6,7 @@ Reads:    base.   Writes: nothing.
 Words:    beat, dialect, fault, script, step, first token, inter-token time
 """
 
-from tidegate.testing.answers import Echo, ToolCall, Words
+from tidegate.testing.answers import Answer, Echo, ToolCall, Words
 from tidegate.testing.faults import (
     BadBody,
     Cut,
@@ -32,9 +32,17 @@ from tidegate.testing.faults import (
 from tidegate.testing.model_server import ModelServer
 from tidegate.testing.script import Script, Step, has_prefill
 from tidegate.testing.seen import SeenRequest, Statistics
-from tidegate.testing.timings import Constant, Empirical, Exponential, Lognormal, Timing
+from tidegate.testing.timings import (
+    Constant,
+    Empirical,
+    Exponential,
+    Lognormal,
+    Timing,
+    parse_timing,
+)
 
 __all__ = [
+    "Answer",
     "BadBody",
     "Constant",
     "Cut",
@@ -69,4 +77,5 @@ __all__ = [
     "UsageWithChoices",
     "Words",
     "has_prefill",
+    "parse_timing",
 ]

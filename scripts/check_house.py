@@ -1,0 +1,45 @@
+"""Check what no linter knows: unique names, faces of rooms, light starts, no ``Any`` on the path.
+
+python scripts/check_house.py            exit 1, and a line for each problem
+python scripts/check_house.py --counts   how many imports pass by the face of a room, by rooms
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from house import anys, faces, names, start
+from house.source import ROOT, Source
+
+RULES: dict[str, Callable[[Source], list[str]]] = {
+    "names": names.problems,
+    "faces": faces.problems,
+    "lazy faces": faces.lazy_problems,
+    "light start": start.problems,
+    "types": anys.problems,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Check the rules of the house.")
+    parser.add_argument("--counts", action="store_true", help="count imports that pass by a face")
+    source = Source(ROOT / "src" / "tidegate")
+    if parser.parse_args().counts:
+        counts = faces.counts(source)
+        for (importer, imported), count in sorted(counts.items()):
+            print(f"{count:4} {importer} -> {imported}")
+        print(f"{counts.total():4} in all")
+        return 0
+    failed = 0
+    for name, rule in RULES.items():
+        for problem in rule(source):
+            print(f"{name}: {problem}", file=sys.stderr)
+            failed += 1
+    print(f"House rules: {', '.join(RULES)}: {failed or 'no'} problems.")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

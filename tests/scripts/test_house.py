@@ -1,0 +1,164 @@
+"""The rules of the house find what they are for, in small packages made for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+def package(tmp_path: Path, **files: str) -> Any:
+    """A package ``app`` with one file for each argument: ``kitchen__oven`` is kitchen/oven.py."""
+    from house.source import Source
+
+    folder = tmp_path / "app"
+    for name, text in {"__init__": "", **files}.items():
+        path = folder.joinpath(*name.split("__", 1)) if name != "__init__" else folder / name
+        path = path.with_name(
+            "__init__.py" if path.name in ("face", "__init__") else f"{path.name}.py"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Source(folder)
+
+
+def test_a_public_name_that_two_modules_define_is_named_with_both_places(tmp_path: Path) -> None:
+    from house import names
+
+    source = package(
+        tmp_path,
+        kitchen__oven="class Porch: ...\nclass _Rack: ...\nTABLE = 1\n",
+        hall__entry="import typing\nif typing.TYPE_CHECKING:\n    class Porch: ...\n",
+        hall__types="Visitor = int | str\n",
+        kitchen__types="Visitor: object = str\nclass _Rack: ...\nTABLE = 2\n",
+    )
+    porch, visitor = names.problems(source, known={})
+    assert "class Porch is defined in hall/entry.py:3 and kitchen/oven.py:1" in porch
+    assert "class Visitor is defined in hall/types.py:1 and kitchen/types.py:1" in visitor
+    assert names.problems(source, known={"Porch": "two", "Visitor": "of each room"}) == []
+    (stale,) = names.problems(source, known={"Porch": "", "Visitor": "", "Window": "gone"})
+    assert "Window is defined once now" in stale
+
+
+def test_an_import_from_inside_another_room_is_named_with_how_to_write_it(tmp_path: Path) -> None:
+    from house import faces
+
+    source = package(
+        tmp_path,
+        kitchen__face='from app.kitchen.oven import Oven\n__all__ = ["Oven"]\n',
+        kitchen__oven="class Oven: ...\ndef bake() -> None: ...\n",
+        hall__face="",
+        hall__entry="from app.kitchen import Oven\n",
+        hall__late="def f():\n    from app.kitchen.oven import bake\n    import app.kitchen.oven\n",
+        hall__wrong="from app.kitchen import oven\n",
+    )
+    late, module, wrong = sorted(faces.problems(source, reasons={}, known={}))
+    assert late == (
+        "hall/late.py:2: app.kitchen.oven is inside another room: "
+        "write from app.kitchen import bake"
+    )
+    assert module.startswith("hall/late.py:3: ")
+    assert wrong.startswith("hall/wrong.py:1: oven is not in __all__ of app.kitchen")
+    reasons = {
+        ("app.hall.late", "app.kitchen.oven"): "costly",
+        ("app.hall.wrong", "app.kitchen"): "a module",
+    }
+    assert faces.problems(source, reasons=reasons, known={}) == []
+    (stale,) = faces.problems(source, reasons=reasons | {("app.hall", "app.attic"): ""}, known={})
+    assert "app.hall no longer imports app.attic" in stale
+
+
+def test_a_room_whose_names_are_used_needs_a_face(tmp_path: Path) -> None:
+    from house import faces
+
+    source = package(
+        tmp_path,
+        kitchen__face="",
+        kitchen__oven="A = 1\n",
+        hall__a="from app.kitchen.oven import A\n",
+    )
+    found = faces.problems(source, reasons={}, known={})
+    assert any("kitchen/__init__.py has no __all__" in one for one in found)
+
+
+def test_known_deep_imports_may_become_fewer_but_not_more(tmp_path: Path) -> None:
+    from house import faces
+
+    source = package(
+        tmp_path,
+        kitchen__face='__all__ = ["A"]\nA = 1\n',
+        kitchen__oven="A = 1\n",
+        hall__a="from app.kitchen.oven import A\n",
+        hall__b="from app.kitchen.oven import A\n",
+    )
+    assert faces.problems(source, reasons={}, known={("hall", "kitchen"): 2}) == []
+    assert faces.problems(source, reasons={}, known={("hall", "kitchen"): 3}) == []
+    assert len(faces.problems(source, reasons={}, known={("hall", "kitchen"): 1})) == 2
+
+
+LAZY = """
+from typing import TYPE_CHECKING
+from app.base import lazy
+if TYPE_CHECKING:
+    from app.kitchen.oven import Oven, bake
+    from app.kitchen.stove import stove
+else:
+    __getattr__ = lazy(__name__, {"oven": ("Oven", "roast"), "stove": ("stove",)})
+__all__ = ["Oven", "bake", "stove", "nothing"]
+"""
+
+
+def test_lazy_names_are_those_that_the_type_checker_sees(tmp_path: Path) -> None:
+    from house import faces
+
+    source = package(tmp_path, kitchen__face=LAZY, kitchen__oven="", kitchen__stove="")
+    bake, roast, stove, nothing = faces.lazy_problems(source)
+    assert "bake is named only under TYPE_CHECKING" in bake
+    assert "roast is named only for lazy()" in roast
+    assert "stove is loaded lazily and is also a module" in stove
+    assert "__all__ names nothing, which is not there" in nothing
+
+
+def test_any_on_the_path_of_a_request_is_named_by_line(tmp_path: Path) -> None:
+    from house import anys
+
+    source = package(
+        tmp_path,
+        gateway__path="from typing import Any\n\ndef plan(call: Any) -> None: ...\n",
+        gateway__ports="import typing\n\nx: dict[str, typing.Any] = {}\n",
+        ledger__row="from typing import Any\n\nrow: Any = 1\n",
+    )
+    (found,) = anys.problems(source)
+    assert found.startswith("gateway/path.py:3: Any hides")
+
+
+def test_a_module_that_is_loaded_at_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from house import start
+
+    monkeypatch.setattr(start, "LIGHT", {"tidegate.base": ("msgspec", "numpy")})
+    (found,) = start.problems()
+    assert found.startswith("import tidegate.base loads msgspec")
+    monkeypatch.setattr(start, "LIGHT", {"tidegate.nothing": ("numpy",)})
+    (found,) = start.problems()
+    assert "import tidegate.nothing fails: ModuleNotFoundError" in found
+
+
+def test_all_names_of_the_faces_are_there() -> None:
+    """Lazy ones too: each is loaded here once."""
+    import importlib
+
+    from house.source import ROOT, Source
+
+    for room in Source(ROOT / "src" / "tidegate").rooms:
+        face = importlib.import_module(f"tidegate.{room}")
+        for name in getattr(face, "__all__", ()):
+            assert getattr(face, name) is not None, f"{room}.{name}"
+            assert name in vars(face), "the second access is a plain one"
