@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psycopg
 
-from tidegate.base.runtime import write_private
-from tidegate.switches.keys import create_key, list_keys
+from tidegate.base import write_private
+from tidegate.switches import create_key, list_keys
 
 NAME = "dev"
 

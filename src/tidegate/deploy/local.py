@@ -6,15 +6,19 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tidegate.base.children import ChildSpec
-from tidegate.base.runtime import STATE_FOLDER, PoolAddress, Runtime
+from tidegate.base import STATE_FOLDER, ChildSpec, PoolAddress, Runtime
 from tidegate.deploy.first_key import ensure_first_key, operator_token
 from tidegate.deploy.rules import Doors, part_specs
 from tidegate.deploy.values import LocalApp
-from tidegate.stores.migrate import migrate
-from tidegate.stores.postgres import ensure_database, postgres_place, postgres_spec
-from tidegate.stores.settings import StoreSettings
-from tidegate.stores.valkey import valkey_spec, valkey_url
+from tidegate.stores import (
+    StoreSettings,
+    ensure_database,
+    migrate,
+    postgres_place,
+    postgres_spec,
+    valkey_spec,
+    valkey_url,
+)
 
 
 def plan_app(

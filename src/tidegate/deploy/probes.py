@@ -7,7 +7,7 @@ import http.client
 import socket
 from urllib.parse import urlsplit
 
-from tidegate.base.errors import RuntimeStateError
+from tidegate.base import RuntimeStateError
 
 
 def answers_ok(url: str, timeout: float = 3.0) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.children import ChildSpec, log_folder
+from tidegate.base import ChildSpec, log_folder
 from tidegate.deploy.probes import answers_ok
 
 DRAIN = 36.0

@@ -10,10 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidegate.base.children import ChildSpec
-from tidegate.base.errors import RuntimeStateError
-from tidegate.base.runtime import Runtime, write_runtime
-from tidegate.base.supervision import Supervisor
+from tidegate.base import ChildSpec, Runtime, RuntimeStateError, Supervisor, write_runtime
 from tidegate.deploy.probes import answers_ok
 from tidegate.deploy.values import LocalApp
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tidegate.base.errors import ReleaseError, TidegateError
-from tidegate.base.runtime import Runtime
+from tidegate.base import ReleaseError, Runtime, TidegateError
 from tidegate.gateway.boot import bind_model
-from tidegate.release.values import Release, reachable_models
+from tidegate.release import Release, reachable_models
 
 
 def require_bindable(release: Release, runtime: Runtime, environment: Mapping[str, str]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidegate.base.children import ChildSpec
-from tidegate.base.runtime import Runtime
+from tidegate.base import ChildSpec, Runtime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import stat
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from tidegate.base.errors import PoolError
+from tidegate.base import PoolError
 from tidegate.pools.ports import KEY_VARIABLE
 
 

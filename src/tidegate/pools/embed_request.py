@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.pools.encoder import Vector
 
 MAX_TEXTS = 2048

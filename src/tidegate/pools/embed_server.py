@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidegate.base.errors import PoolError, RequestError, TidegateError
+from tidegate.base import PoolError, RequestError, TidegateError
 from tidegate.pools.batches import Batcher, Overloaded
 from tidegate.pools.child_key import take_key
 from tidegate.pools.embed_request import read_request, write_answer, write_error

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tidegate.base.errors import PoolError, TidegateError
+from tidegate.base import PoolError, TidegateError
 from tidegate.pools.child_key import take_key
 
 _PROMPT_CACHE_MIB = 128

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tidegate.base.errors import PoolError
+from tidegate.base import PoolError
 
 _PORTS = range(20_000, 32_000)
 """Below the kernel's ephemeral range (32768 on Linux): a pool keeps its port over restarts, and

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from tidegate.release.values import Model, PoolSettings
+from tidegate.release import Model, PoolSettings
 
 KEY_VARIABLE = "TIDEGATE_POOL_KEY"
 """The child's bearer key. Never on its command line, which every user of the machine can read."""

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.base.children import ChildSpec, log_folder
-from tidegate.base.errors import PoolError, TidegateError
-from tidegate.base.runtime import PoolAddress
-from tidegate.base.supervision import Supervised, Supervisor
+from tidegate.base import (
+    ChildSpec,
+    PoolAddress,
+    PoolError,
+    Supervised,
+    Supervisor,
+    TidegateError,
+    log_folder,
+)
 from tidegate.pools.engines import find_engine
 from tidegate.pools.loopback import free_port, is_free, make_probe
 from tidegate.pools.ports import KEY_VARIABLE, Launch
-from tidegate.registry.artifacts import Store, fetch
-from tidegate.registry.ports import Progress, quiet
-from tidegate.release.values import Model
+from tidegate.registry import Progress, Store, fetch, quiet
+from tidegate.release import Model
 
 _PORTS_TRIED = 3
 

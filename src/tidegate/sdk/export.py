@@ -15,7 +15,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from tidegate.base.errors import RuntimeStateError
+from tidegate.base import RuntimeStateError
 from tidegate.sdk.rules import pause_after, verdict_on
 from tidegate.sdk.settings import Target
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
-from tidegate.base.errors import RuntimeStateError
+from tidegate.base import RuntimeStateError
 from tidegate.sdk import openai_client
 from tidegate.sdk.propagation import set_gateway
 from tidegate.sdk.settings import Sources, Target

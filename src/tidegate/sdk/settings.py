@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tidegate.base.errors import RuntimeStateError
+from tidegate.base import RuntimeStateError
 from tidegate.sdk.rules import Origin, origin_of
 
 
@@ -49,7 +49,7 @@ class Sources(NamedTuple):
 
     def _from_folder(self, app: Path, token: str | None, gateway_url: str | None) -> Target:
         # Imported here: an app that is told its endpoint does not pay for psutil.
-        from tidegate.base.runtime import read_runtime
+        from tidegate.base import read_runtime
 
         try:
             runtime = read_runtime(app.parent if app.is_file() else app)

@@ -17,8 +17,7 @@ from importlib.resources.abc import Traversable
 import msgspec
 import psycopg
 
-from tidegate.base.errors import StoreError
-from tidegate.base.hashing import sha256
+from tidegate.base import StoreError, sha256
 
 _LOCK = 0x7469646567617465
 """Key of the advisory lock: ``tidegate`` in ASCII."""

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import psycopg
 
-from tidegate.base.children import Child, ChildSpec
-from tidegate.base.errors import RuntimeStateError, StoreError, UsageError
-from tidegate.base.locks import LockHeld, file_lock
-from tidegate.base.runtime import STATE_FOLDER, read_runtime
+from tidegate.base import (
+    STATE_FOLDER,
+    Child,
+    ChildSpec,
+    LockHeld,
+    RuntimeStateError,
+    StoreError,
+    UsageError,
+    file_lock,
+    read_runtime,
+)
 from tidegate.stores.migrate import migrate
 from tidegate.stores.postgres import ensure_database, postgres_place, postgres_spec
 from tidegate.stores.settings import read_store_settings

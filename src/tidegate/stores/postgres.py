@@ -22,8 +22,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from tidegate.base.children import ChildSpec, log_folder, shim_argv
-from tidegate.base.errors import StoreError
+from tidegate.base import ChildSpec, StoreError, log_folder, shim_argv
 from tidegate.stores.service_user import let_pass, service_user
 
 MAJOR = 18

@@ -13,7 +13,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tidegate.base.errors import StoreError
+from tidegate.base import StoreError
 
 SERVICE_USER = "pgserver"
 

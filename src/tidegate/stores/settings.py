@@ -10,8 +10,7 @@ import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from tidegate.base.durations import parse_duration
-from tidegate.base.errors import StoreError
+from tidegate.base import StoreError, parse_duration
 
 DATABASE_VARIABLE = "TIDEGATE_DATABASE_URL"
 VALKEY_VARIABLE = "TIDEGATE_VALKEY_URL"

@@ -8,8 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from tidegate.base.children import ChildSpec, log_folder
-from tidegate.base.errors import StoreError
+from tidegate.base import ChildSpec, StoreError, log_folder
 
 SOCKET_NAME = "valkey.sock"
 LONGEST_SOCKET = 100

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from tidegate.base.errors import PoolError
+from tidegate.base import PoolError
 from tidegate.pools.ports import Engine
-from tidegate.release.values import Model
+from tidegate.release import Model
 
 GROUP = "tidegate.engines"
 
