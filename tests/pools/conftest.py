@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from tidegate.base.children import Child
-from tidegate.pools import Pool, plan_pool
+from tidegate.pools import ModelPool, plan_pool
 from tidegate.registry import fetch, open_store
 from tidegate.release.values import Artifact, Model, PoolSettings
 
@@ -63,7 +63,7 @@ def minilm_files() -> dict[str, Path]:
     return {role: fetch(artifact, store) for role, artifact in EMBED.artifacts.items()}
 
 
-def running(pool: Pool) -> Iterator[Pool]:
+def running(pool: ModelPool) -> Iterator[ModelPool]:
     """Run ``pool`` until the generator is closed."""
     child = Child(pool.spec)
     try:
@@ -74,7 +74,7 @@ def running(pool: Pool) -> Iterator[Pool]:
 
 
 @pytest.fixture(scope="session")
-def chat_pool(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+def chat_pool(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelPool]:
     state = tmp_path_factory.mktemp("chat")
     yield from running(plan_pool(CHAT, {"weights": smollm2_gguf}, state))
 
@@ -82,11 +82,11 @@ def chat_pool(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="session")
 def embed_pool(
     minilm_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pool]:
+) -> Iterator[ModelPool]:
     yield from running(plan_pool(EMBED, minilm_files, tmp_path_factory.mktemp("embed")))
 
 
-def _client(pool: Pool) -> openai.OpenAI:
+def _client(pool: ModelPool) -> openai.OpenAI:
     address = pool.address
     return openai.OpenAI(
         base_url=address.base_url, api_key=address.api_key, max_retries=0, timeout=30
@@ -94,12 +94,12 @@ def _client(pool: Pool) -> openai.OpenAI:
 
 
 @pytest.fixture
-def chat(chat_pool: Pool) -> Iterator[openai.OpenAI]:
+def chat(chat_pool: ModelPool) -> Iterator[openai.OpenAI]:
     with _client(chat_pool) as client:
         yield client
 
 
 @pytest.fixture
-def embedder(embed_pool: Pool) -> Iterator[openai.OpenAI]:
+def embedder(embed_pool: ModelPool) -> Iterator[openai.OpenAI]:
     with _client(embed_pool) as client:
         yield client

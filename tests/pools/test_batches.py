@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from tidegate.pools.batches import SLICE, Batcher, Overloaded
-from tidegate.pools.encoder import Encoded
+from tidegate.pools.encoder import EncodedTexts
 
 
 class Lengths:
@@ -20,12 +20,12 @@ class Lengths:
         self.gate = threading.Event()
         self.batches: list[int] = []
 
-    def __call__(self, texts: Sequence[str]) -> Encoded:
+    def __call__(self, texts: Sequence[str]) -> EncodedTexts:
         assert self.gate.wait(5)
         self.batches.append(len(texts))
         if "bad" in texts:
             raise RuntimeError("cannot")
-        return Encoded(numpy.array([[float(len(t))] for t in texts]), [1] * len(texts))
+        return EncodedTexts(numpy.array([[float(len(t))] for t in texts]), [1] * len(texts))
 
 
 async def gather(batcher: Batcher, texts: Sequence[str]) -> list[float]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tidegate.base.errors import PoolError
-from tidegate.pools.child_key import take_key
+from tidegate.pools.child_key import read_child_key
 from tidegate.pools.ports import KEY_VARIABLE
 
 
 def test_the_environment_forgets_the_key() -> None:
     environment = {KEY_VARIABLE: "k", "PATH": "/bin"}
-    assert take_key(environment, None) == "k"
+    assert read_child_key(environment, None) == "k"
     assert environment == {"PATH": "/bin"}
 
 
@@ -21,14 +21,14 @@ def test_a_private_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("k\n")
     file.chmod(0o600)
-    assert take_key({}, file) == "k"
+    assert read_child_key({}, file) == "k"
     file.chmod(0o640)
     with pytest.raises(PoolError) as error:
-        take_key({}, file)
+        read_child_key({}, file)
     assert error.value.code == "pool_key_exposed"
 
 
 def test_no_key_is_refused() -> None:
     with pytest.raises(PoolError) as error:
-        take_key({}, None)
+        read_child_key({}, None)
     assert error.value.code == "pool_key_missing"

@@ -13,9 +13,9 @@ import openai
 import pytest
 from starlette.testclient import TestClient
 
-from tidegate.pools import Pool
+from tidegate.pools import ModelPool
 from tidegate.pools.embed_server import make_app
-from tidegate.pools.encoder import Encoded, Encoder
+from tidegate.pools.encoder import EncodedTexts, Encoder
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to fetch the weights
 
@@ -26,7 +26,7 @@ def vectors(client: openai.OpenAI, *texts: str, **more: object) -> numpy.ndarray
     return numpy.array([entry.embedding for entry in answer.data])
 
 
-def post(pool: Pool, body: object, key: str | None = None) -> httpx.Response:
+def post(pool: ModelPool, body: object, key: str | None = None) -> httpx.Response:
     headers = {"authorization": f"Bearer {key or pool.address.api_key}"}
     return httpx.post(f"{pool.address.base_url}/embeddings", json=body, headers=headers)
 
@@ -81,12 +81,12 @@ def test_counts_tokens_and_cuts_at_256(embedder: openai.OpenAI) -> None:
         ({"model": "other", "input": "a"}, 404, "model_not_found"),
     ],
 )
-def test_refuses_bad_input(embed_pool: Pool, body: object, status: int, code: str) -> None:
+def test_refuses_bad_input(embed_pool: ModelPool, body: object, status: int, code: str) -> None:
     answer = post(embed_pool, body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
-def test_refuses_what_is_no_json_and_what_is_too_large(embed_pool: Pool) -> None:
+def test_refuses_what_is_no_json_and_what_is_too_large(embed_pool: ModelPool) -> None:
     headers = {"authorization": f"Bearer {embed_pool.address.api_key}"}
     url = f"{embed_pool.address.base_url}/embeddings"
     for broken in (b"{", b'{"model": "\xff"}', b'{"x": ' + b"[" * 100_000):
@@ -94,11 +94,11 @@ def test_refuses_what_is_no_json_and_what_is_too_large(embed_pool: Pool) -> None
     assert httpx.post(url, content=b" " * (17 << 20), headers=headers).status_code == 413
 
 
-def test_refuses_another_key(embed_pool: Pool) -> None:
+def test_refuses_another_key(embed_pool: ModelPool) -> None:
     assert post(embed_pool, {"model": "minilm", "input": "a"}, key="no").status_code == 401
 
 
-def test_other_addresses_are_refused_in_the_same_shape(embed_pool: Pool) -> None:
+def test_other_addresses_are_refused_in_the_same_shape(embed_pool: ModelPool) -> None:
     root = f"http://127.0.0.1:{embed_pool.port}"
     for answer in (httpx.get(f"{root}/v1/embeddings"), httpx.get(f"{root}/nowhere")):
         assert answer.status_code in (404, 405)
@@ -109,10 +109,10 @@ def test_an_engine_that_fails_is_told_and_the_next_request_is_served() -> None:
     class Moody:
         dimensions = 1
 
-        def encode(self, texts: Sequence[str]) -> Encoded:
+        def encode(self, texts: Sequence[str]) -> EncodedTexts:
             if "bad" in texts:
                 raise ValueError("secret text")
-            return Encoded(numpy.ones((len(texts), 1), numpy.float32), [1] * len(texts))
+            return EncodedTexts(numpy.ones((len(texts), 1), numpy.float32), [1] * len(texts))
 
     app = make_app(cast(Encoder, Moody()), "m", "k")
     with TestClient(
@@ -124,11 +124,11 @@ def test_an_engine_that_fails_is_told_and_the_next_request_is_served() -> None:
         assert client.post("/v1/embeddings", json={"model": "m", "input": "ok"}).status_code == 200
 
 
-def test_a_long_request_delays_neither_health_nor_a_short_one(embed_pool: Pool) -> None:
+def test_a_long_request_delays_neither_health_nor_a_short_one(embed_pool: ModelPool) -> None:
     asyncio.run(long_beside_short(embed_pool))
 
 
-async def long_beside_short(pool: Pool) -> None:
+async def long_beside_short(pool: ModelPool) -> None:
     headers = {"authorization": f"Bearer {pool.address.api_key}"}
     url = f"{pool.address.base_url}/embeddings"
     async with httpx.AsyncClient(headers=headers, timeout=60) as client:

@@ -12,14 +12,14 @@ import openai
 import psutil
 import pytest
 
-from tidegate.pools import Pool
+from tidegate.pools import ModelPool
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to fetch the weights
 
 ASK = [{"role": "user", "content": "Say hello to zanzibarites."}]
 
 
-def listener(pool: Pool) -> psutil.Process:
+def listener(pool: ModelPool) -> psutil.Process:
     """The process that listens on the pool's port; it listens nowhere else than on loopback."""
     for process in psutil.Process().children(recursive=True):
         for door in process.net_connections("tcp"):
@@ -29,7 +29,7 @@ def listener(pool: Pool) -> psutil.Process:
     raise AssertionError(f"nobody listens on {pool.port}")
 
 
-def busy_slots(pool: Pool) -> int:
+def busy_slots(pool: ModelPool) -> int:
     """Requests in the engine's slots, by its own metrics."""
     headers = {"authorization": f"Bearer {pool.address.api_key}"}
     text = httpx.get(f"http://127.0.0.1:{pool.port}/metrics", headers=headers).text
@@ -90,13 +90,13 @@ def test_refuses_a_prompt_that_is_longer_than_a_slot(chat: openai.OpenAI) -> Non
     assert refused.value.type == "exceed_context_size_error"
 
 
-def test_refuses_another_key(chat_pool: Pool) -> None:
+def test_refuses_another_key(chat_pool: ModelPool) -> None:
     stranger = openai.OpenAI(base_url=chat_pool.address.base_url, api_key="no", max_retries=0)
     with stranger, pytest.raises(openai.AuthenticationError):
         stranger.chat.completions.create(model="smollm2", messages=ASK, max_tokens=1)
 
 
-def test_a_client_that_goes_away_frees_its_slot(chat: openai.OpenAI, chat_pool: Pool) -> None:
+def test_a_client_that_goes_away_frees_its_slot(chat: openai.OpenAI, chat_pool: ModelPool) -> None:
     stream = chat.chat.completions.create(
         model="smollm2", messages=ASK, max_tokens=400, stream=True, extra_body={"ignore_eos": True}
     )
@@ -109,26 +109,26 @@ def test_a_client_that_goes_away_frees_its_slot(chat: openai.OpenAI, chat_pool: 
         time.sleep(0.02)
 
 
-def test_the_key_stands_neither_on_the_command_line_nor_in_the_log(chat_pool: Pool) -> None:
+def test_the_key_stands_neither_on_the_command_line_nor_in_the_log(chat_pool: ModelPool) -> None:
     process = listener(chat_pool)
     assert chat_pool.address.api_key not in " ".join(process.cmdline())
     assert "--port" in process.cmdline()
     assert chat_pool.address.api_key not in chat_pool.spec.log.read_text()
 
 
-def test_prompts_do_not_reach_the_log(chat: openai.OpenAI, chat_pool: Pool) -> None:
+def test_prompts_do_not_reach_the_log(chat: openai.OpenAI, chat_pool: ModelPool) -> None:
     chat.chat.completions.create(model="smollm2", messages=ASK, max_tokens=2)
     assert "zanzibarites" not in chat_pool.spec.log.read_text()
 
 
-def test_the_page_and_the_slots_of_the_engine_are_closed(chat_pool: Pool) -> None:
+def test_the_page_and_the_slots_of_the_engine_are_closed(chat_pool: ModelPool) -> None:
     headers = {"authorization": f"Bearer {chat_pool.address.api_key}"}
     root = f"http://127.0.0.1:{chat_pool.port}"
     assert httpx.get(f"{root}/slots", headers=headers).status_code != 200
     assert "<html" not in httpx.get(root, headers=headers).text.lower()
 
 
-def test_it_still_proves_its_health_while_many_requests_wait(chat_pool: Pool) -> None:
+def test_it_still_proves_its_health_while_many_requests_wait(chat_pool: ModelPool) -> None:
     body = json.dumps({"model": "smollm2", "messages": ASK, "max_tokens": 300, "stream": True})
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"

@@ -18,14 +18,14 @@ import pytest
 from tests.pools.conftest import CHAT, EMBED
 from tidegate.base.errors import PoolError
 from tidegate.base.supervision import Supervisor
-from tidegate.pools import Pool, fetch_files, plan_pool, start_pool
+from tidegate.pools import ModelPool, fetch_files, plan_pool, start_pool
 from tidegate.pools import run as pools_run
 from tidegate.registry import open_store
 
 pytestmark = pytest.mark.timeout(600)  # the first test may have to fetch the weights
 
 
-def names_its_model(pool: Pool) -> bool:
+def names_its_model(pool: ModelPool) -> bool:
     assert callable(pool.spec.probe)
     return bool(pool.spec.probe())
 
@@ -142,7 +142,7 @@ def test_a_port_that_was_taken_meanwhile_is_left_for_another(
 
 
 def test_two_llama_servers_cannot_share_a_port(
-    chat_pool: Pool, smollm2_gguf: Path, tmp_path: Path
+    chat_pool: ModelPool, smollm2_gguf: Path, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
         second = plan_pool(CHAT, {"weights": smollm2_gguf}, tmp_path, port=chat_pool.port)

@@ -20,7 +20,7 @@ from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.sdk import export, journey
 from tidegate.sdk.export import OtlpExporter
 from tidegate.sdk.rules import origin_of
-from tidegate.sdk.settings import Target
+from tidegate.sdk.settings import ExportTarget
 
 
 def free_port() -> int:
@@ -103,7 +103,7 @@ def test_a_door_that_hangs_does_not_slow_the_app(
 
 
 def test_refused_spans_are_not_sent_again() -> None:
-    exporter = OtlpExporter(lambda: Target("http://127.0.0.1:9", None, None))
+    exporter = OtlpExporter(lambda: ExportTarget("http://127.0.0.1:9", None, None))
     exporter._post = lambda batch: (False, False, "refused")  # type: ignore[method-assign]
     with TracerProvider().get_tracer("t").start_as_current_span("x") as span:
         pass
@@ -112,7 +112,7 @@ def test_refused_spans_are_not_sent_again() -> None:
 
 
 def test_the_newest_spans_are_kept() -> None:
-    exporter = OtlpExporter(lambda: Target("http://127.0.0.1:9", None, None))
+    exporter = OtlpExporter(lambda: ExportTarget("http://127.0.0.1:9", None, None))
     tracer = TracerProvider().get_tracer("t")
     spans = []
     for number in range(export.KEEP + 10):

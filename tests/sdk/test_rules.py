@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.sdk.rules import Origin, may_carry_trace, origin_of, pause_after, verdict_on
+from tidegate.sdk.rules import HttpOrigin, delivery_of, may_carry_trace, origin_of, pause_after
 
-GATEWAY = Origin("http", "localhost", 8080)
+GATEWAY = HttpOrigin("http", "localhost", 8080)
 
 
 @pytest.mark.parametrize(
@@ -15,15 +15,15 @@ GATEWAY = Origin("http", "localhost", 8080)
         ("http://127.0.0.1:8080/v1/chat/completions", GATEWAY),
         ("http://localhost:8080", GATEWAY),
         ("http://[::1]:8080/v1", GATEWAY),
-        ("https://gw.example/v1", Origin("https", "gw.example", 443)),
-        ("http://GW.example", Origin("http", "gw.example", 80)),
+        ("https://gw.example/v1", HttpOrigin("https", "gw.example", 443)),
+        ("http://GW.example", HttpOrigin("http", "gw.example", 80)),
         ("unix:///run/x.sock", None),
         ("http://host:notaport/", None),
         ("http://", None),
         ("", None),
     ],
 )
-def test_origin(url: str, origin: Origin | None) -> None:
+def test_origin(url: str, origin: HttpOrigin | None) -> None:
     assert origin_of(url) == origin
 
 
@@ -64,4 +64,4 @@ def test_pauses_grow_and_end_at_half_a_minute(failures: int) -> None:
     + [(status, False, True) for status in (401, 403, 429, 502, 503, 504)],
 )
 def test_verdicts(status: int, delivered: bool, again: bool) -> None:
-    assert verdict_on(status)[:2] == (delivered, again)
+    assert delivery_of(status)[:2] == (delivered, again)

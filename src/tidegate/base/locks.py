@@ -31,7 +31,7 @@ def file_lock(
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         until = time.monotonic() + wait
-        while not _take(handle):
+        while not _try_lock(handle):
             if time.monotonic() >= until or give_up():
                 raise LockHeld(path, _holder(handle))
             time.sleep(0.05)
@@ -42,7 +42,7 @@ def file_lock(
         os.close(handle)
 
 
-def _take(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -15,7 +15,7 @@ import msgspec
 
 from tidegate.base.children import Child, ChildSpec, not_ready, rotate_log
 from tidegate.base.errors import RuntimeStateError, TidegateError
-from tidegate.base.restarts import Life, next_restart
+from tidegate.base.restarts import ChildRun, next_restart
 
 log = logging.getLogger("tidegate.children")
 
@@ -29,7 +29,7 @@ Phase = Literal["starting", "ready", "waiting", "failing", "stopped"]
 
 
 class ChildState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervised child does now. ``waiting``: between two lives."""
+    """What a supervised child does now. ``waiting``: between two runs."""
 
     name: str
     phase: Phase
@@ -48,7 +48,7 @@ class Supervised:
         self._first: asyncio.Future[TidegateError | None] = (
             asyncio.get_running_loop().create_future()
         )
-        self._lives: deque[Life] = deque(maxlen=32)
+        self._runs: deque[ChildRun] = deque(maxlen=32)
         self._restarts = 0
         self._was_ready = False
         self._phase: Phase = "starting"
@@ -69,7 +69,7 @@ class Supervised:
         )
 
     async def ready(self) -> None:
-        """Wait for the first ready. Raises what ended its first life when that comes before
+        """Wait for the first ready. Raises what ended its first run when that comes before
         (RuntimeStateError ``child_not_ready``); it is started again all the same, until stopped."""
         if (error := await asyncio.shield(self._first)) is not None:
             raise error
@@ -77,21 +77,21 @@ class Supervised:
     async def run(self) -> None:
         """Keep the child running until :meth:`stop`."""
         while not self._stopping.is_set():
-            code, seconds, error = await self._try_to_live()
+            code, seconds, error = await self._run_or_fail()
             if code != -signal.SIGKILL or self._restarts:  # once from outside is no reason to end
-                self._decide(error or not_ready(self.spec, code))
+                self._resolve_ready(error or not_ready(self.spec, code))
             if self._stopping.is_set():
                 break
-            self._lives.append(
-                Life(seconds=seconds, exit=-signal.SIGKILL if code is None else code)
+            self._runs.append(
+                ChildRun(seconds=seconds, exit=-signal.SIGKILL if code is None else code)
             )
-            restart = next_restart(tuple(self._lives), random.random())
-            self._now("failing" if restart.failing else "waiting", restart.sentence)
+            restart = next_restart(tuple(self._runs), random.random())
+            self._set_phase("failing" if restart.failing else "waiting", restart.sentence)
             if self._restarts or self._was_ready:  # else ready() tells its caller
                 log.warning("%s %s", self.spec.name, restart.sentence)
             self._restarts += 1
             await self._pause(restart.delay)
-        self._now("stopped", "stopped")
+        self._set_phase("stopped", "stopped")
 
     async def stop(self) -> None:
         """Ask the child to stop, kill it after its grace, and end :meth:`run`."""
@@ -107,10 +107,10 @@ class Supervised:
         if self._child is not None:
             self._child.kill()
 
-    async def _try_to_live(self) -> tuple[int | None, float, TidegateError | None]:
-        """One life, or the reason why none began: the disk is full, its folder is in use."""
+    async def _run_or_fail(self) -> tuple[int | None, float, TidegateError | None]:
+        """One run, or the reason why none began: the disk is full, its folder is in use."""
         try:
-            return *(await self._live()), None
+            return *(await self._run_once()), None
         except TidegateError as error:
             log.warning("%s cannot start: %s", self.spec.name, error.message)
             return 1, 0.0, error
@@ -120,17 +120,17 @@ class Supervised:
             message = f"{self.spec.name} cannot start: {error}"
             return 1, 0.0, RuntimeStateError("child_cannot_start", message, cure=cure)
 
-    async def _live(self) -> tuple[int | None, float]:
-        """One life: its exit code (None: it hung and was killed) and its seconds."""
+    async def _run_once(self) -> tuple[int | None, float]:
+        """One run: its exit code (None: it hung and was killed) and its seconds."""
         if self.spec.prepare is not None:
             await asyncio.to_thread(self.spec.prepare)
         if self._stopping.is_set():
             return 0, 0.0
         child = self._child = Child(self.spec)
-        self._now("starting", f"starting as process {child.pid}")
+        self._set_phase("starting", f"starting as process {child.pid}")
         try:
             if await self._became_ready(child):
-                self._is_ready(child)
+                self._mark_ready(child)
                 await self._watch(child)
             if self._stopping.is_set():  # stop() gives it its grace
                 await self._ended_within(child, self.spec.grace)
@@ -138,14 +138,14 @@ class Supervised:
         finally:
             child.kill()
 
-    def _is_ready(self, child: Child) -> None:
+    def _mark_ready(self, child: Child) -> None:
         if self._restarts:
             log.warning("%s is ready again as process %d", self.spec.name, child.pid)
         self._was_ready = True
-        self._now("ready", f"ready as process {child.pid}")
-        self._decide(None)
+        self._set_phase("ready", f"ready as process {child.pid}")
+        self._resolve_ready(None)
 
-    def _decide(self, error: TidegateError | None) -> None:
+    def _resolve_ready(self, error: TidegateError | None) -> None:
         """The first outcome is what :meth:`ready` tells; later ones change nothing."""
         if not self._first.done():
             self._first.set_result(error)
@@ -200,7 +200,7 @@ class Supervised:
         except TimeoutError:
             pass
 
-    def _now(self, phase: Phase, sentence: str) -> None:
+    def _set_phase(self, phase: Phase, sentence: str) -> None:
         self._phase, self._sentence = phase, sentence
 
 

@@ -9,13 +9,13 @@ Words:    pool, engine, launch, slot, context, weights
 from tidegate.pools.engines import find_engine
 from tidegate.pools.loopback import free_port
 from tidegate.pools.ports import Command, Engine, Launch
-from tidegate.pools.run import Pool, fetch_files, plan_pool, start_pool
+from tidegate.pools.run import ModelPool, fetch_files, plan_pool, start_pool
 
 __all__ = [
     "Command",
     "Engine",
     "Launch",
-    "Pool",
+    "ModelPool",
     "fetch_files",
     "find_engine",
     "free_port",

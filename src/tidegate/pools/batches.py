@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from tidegate.pools.encoder import Encoded, Vector
+from tidegate.pools.encoder import EncodedTexts, Vector
 
 SLICE = 16
 """Most texts of one request in a batch."""
@@ -35,9 +35,11 @@ class BatchStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Batcher:
     """Runs ``encode`` in a thread of its own, inside ``async with batcher.running()``."""
 
-    def __init__(self, encode: Callable[[Sequence[str]], Encoded], most_waiting: int = 256) -> None:
+    def __init__(
+        self, encode: Callable[[Sequence[str]], EncodedTexts], most_waiting: int = 256
+    ) -> None:
         self._encode, self._most_waiting = encode, most_waiting
-        self._waiting: deque[tuple[Sequence[str], asyncio.Future[Encoded]]] = deque()
+        self._waiting: deque[tuple[Sequence[str], asyncio.Future[EncodedTexts]]] = deque()
         self._arrived = asyncio.Event()
         self._batches = self._texts = 0
 
@@ -49,7 +51,7 @@ class Batcher:
         for at in range(0, len(texts), SLICE):
             if len(self._waiting) >= self._most_waiting:
                 raise Overloaded
-            future: asyncio.Future[Encoded] = asyncio.get_running_loop().create_future()
+            future: asyncio.Future[EncodedTexts] = asyncio.get_running_loop().create_future()
             self._waiting.append((texts[at : at + SLICE], future))
             self._arrived.set()
             encoded = await future
@@ -69,7 +71,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
-            jobs = self._take()
+            jobs = self._next_batch()
             if not jobs:
                 continue
             texts = [text for part, _ in jobs for text in part]
@@ -80,9 +82,9 @@ class Batcher:
                 continue
             self._batches += 1
             self._texts += len(texts)
-            self._give(jobs, encoded)
+            self._deliver(jobs, encoded)
 
-    def _take(self) -> list[tuple[Sequence[str], asyncio.Future[Encoded]]]:
+    def _next_batch(self) -> list[tuple[Sequence[str], asyncio.Future[EncodedTexts]]]:
         jobs, size = [], 0
         while self._waiting and size + len(self._waiting[0][0]) <= BATCH:
             part, future = self._waiting.popleft()
@@ -94,18 +96,18 @@ class Batcher:
         return jobs
 
     def _fail(
-        self, jobs: list[tuple[Sequence[str], asyncio.Future[Encoded]]], error: Exception
+        self, jobs: list[tuple[Sequence[str], asyncio.Future[EncodedTexts]]], error: Exception
     ) -> None:
         for _, future in jobs:
             if not future.done():
                 future.set_exception(error)
 
-    def _give(
-        self, jobs: list[tuple[Sequence[str], asyncio.Future[Encoded]]], encoded: Encoded
+    def _deliver(
+        self, jobs: list[tuple[Sequence[str], asyncio.Future[EncodedTexts]]], encoded: EncodedTexts
     ) -> None:
         at = 0
         for part, future in jobs:
             end = at + len(part)
             if not future.done():
-                future.set_result(Encoded(encoded.vectors[at:end], encoded.tokens[at:end]))
+                future.set_result(EncodedTexts(encoded.vectors[at:end], encoded.tokens[at:end]))
             at = end

@@ -10,7 +10,7 @@ from tidegate.base import PoolError
 from tidegate.pools.ports import KEY_VARIABLE
 
 
-def take_key(environment: MutableMapping[str, str], key_file: Path | None) -> str:
+def read_child_key(environment: MutableMapping[str, str], key_file: Path | None) -> str:
     """The key from ``key_file``, else from ``KEY_VARIABLE``, which is then removed.
 
     Raises PoolError ``pool_key_missing`` or ``pool_key_exposed`` (others may read the file).

@@ -23,13 +23,13 @@ from starlette.routing import Route
 
 from tidegate.base import PoolError, RequestError, TidegateError
 from tidegate.pools.batches import Batcher, Overloaded
-from tidegate.pools.child_key import take_key
+from tidegate.pools.child_key import read_child_key
 from tidegate.pools.embed_request import read_request, write_answer, write_error
 from tidegate.pools.encoder import Encoder, Vector
 
 MAX_BODY = 16 * 1024 * 1024
 
-Handler = Callable[[Request], Awaitable[Response]]
+_Handler = Callable[[Request], Awaitable[Response]]
 
 
 class _GoneAway(Exception):
@@ -95,7 +95,7 @@ async def _engine_failed(request: Request, error: Exception) -> Response:
     return _json(write_error(failure), 500)
 
 
-def _guarded(handler: Handler, key: str) -> Handler:
+def _guarded(handler: _Handler, key: str) -> _Handler:
     """``handler`` behind the bearer key, with refusals in OpenAI's shape."""
     wanted = f"Bearer {key}".encode()
 
@@ -161,7 +161,7 @@ def load_encoder(weights: Path, tokenizer: Path, threads: int) -> Encoder:
 def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
-        key = take_key(os.environ, options.key_file)
+        key = read_child_key(os.environ, options.key_file)
         encoder = load_encoder(options.weights, options.tokenizer, options.threads)
     except TidegateError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -20,7 +20,7 @@ MAX_TOKENS = 256
 Vector = numpy.typing.NDArray[numpy.float32]
 
 
-class Encoded(msgspec.Struct, frozen=True):
+class EncodedTexts(msgspec.Struct, frozen=True):
     """``vectors`` of shape (texts, dimensions), and the tokens that were read of each text."""
 
     vectors: Vector
@@ -42,7 +42,7 @@ class Encoder:
         )
         self.dimensions = self.encode(["warm up"]).vectors.shape[1]
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Vectors of ``texts`` in their order."""
         encodings = self._tokenizer.encode_batch(list(texts))
         ids = numpy.array([e.ids for e in encodings], dtype=numpy.int64)
@@ -56,4 +56,4 @@ class Encoder:
         weight = mask[..., None].astype(numpy.float32)
         means = (hidden * weight).sum(axis=1) / weight.sum(axis=1)
         vectors = means / numpy.linalg.norm(means, axis=1, keepdims=True)
-        return Encoded(vectors.astype(numpy.float32), mask.sum(axis=1).tolist())
+        return EncodedTexts(vectors.astype(numpy.float32), mask.sum(axis=1).tolist())

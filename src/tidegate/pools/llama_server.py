@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.base import PoolError, TidegateError
-from tidegate.pools.child_key import take_key
+from tidegate.pools.child_key import read_child_key
 
 _PROMPT_CACHE_MIB = 128
 """Host memory for prompts of earlier requests; the engine's own default is 8 GiB."""
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The default action needs no Python to run, so it works while C++ holds the interpreter.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        server = start_engine(options, take_key(os.environ, options.key_file))
+        server = start_engine(options, read_child_key(os.environ, options.key_file))
     except TidegateError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit

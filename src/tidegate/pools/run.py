@@ -26,7 +26,7 @@ _PORTS_TRIED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool:
+class ModelPool:
     """One model's process: how to start it, and where it then answers. Both stay the same over
     restarts, so that nobody has to be told a new address."""
 
@@ -53,7 +53,7 @@ def plan_pool(
     *,
     port: int | None = None,
     key: str | None = None,
-) -> Pool:
+) -> ModelPool:
     """The pool of ``model`` on a free port with a fresh key; logs to ``<state>/log``.
 
     Raises PoolError when no engine fits or a file is missing.
@@ -73,12 +73,12 @@ def plan_pool(
         grace=6.0,
     )
     address = PoolAddress(base_url=f"http://127.0.0.1:{port}/v1", api_key=key)
-    return Pool(model=model, spec=spec, address=address, port=port)
+    return ModelPool(model=model, spec=spec, address=address, port=port)
 
 
 async def start_pool(
     supervisor: Supervisor, model: Model, files: Mapping[str, Path], state: Path
-) -> tuple[Pool, Supervised]:
+) -> tuple[ModelPool, Supervised]:
     """Start ``model`` under ``supervisor`` and wait until it answers.
 
     Moves to another port when somebody else took the first one in the meantime. Raises PoolError

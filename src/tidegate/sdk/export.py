@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from tidegate.base import RuntimeStateError
-from tidegate.sdk.rules import pause_after, verdict_on
-from tidegate.sdk.settings import Target
+from tidegate.sdk.rules import delivery_of, pause_after
+from tidegate.sdk.settings import ExportTarget
 
 log = logging.getLogger("tidegate.sdk")
 
@@ -42,10 +42,10 @@ class OtlpExporter(SpanExporter):
     one warning for each outage, and looks the address up again before the next try.
     """
 
-    def __init__(self, resolve: Callable[[], Target], *, deadline: float = 2.0) -> None:
+    def __init__(self, resolve: Callable[[], ExportTarget], *, deadline: float = 2.0) -> None:
         self._resolve = resolve
         self._deadline = deadline
-        self._target: Target | None = None
+        self._target: ExportTarget | None = None
         self._waiting: deque[ReadableSpan] = deque(maxlen=KEEP)
         self._failures = 0
         self._not_before = 0.0
@@ -119,7 +119,7 @@ class OtlpExporter(SpanExporter):
         try:
             body = encode_spans(batch).SerializeToString()
             connection.request("POST", f"{parts.path}/v1/traces", body, headers)
-            return verdict_on(connection.getresponse().status)
+            return delivery_of(connection.getresponse().status)
         except (OSError, http.client.HTTPException) as error:
             return False, True, f"the operator's door at {target.operator_url} is away ({error})"
         finally:

@@ -8,15 +8,15 @@ from opentelemetry import baggage
 from opentelemetry.context import Context
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from tidegate.sdk.rules import Origin, may_carry_trace
+from tidegate.sdk.rules import HttpOrigin, may_carry_trace
 
 JOURNEY = "tidegate.journey"
 STAGE = "tidegate.stage"
 
-_gateway: Origin | None = None
+_gateway: HttpOrigin | None = None
 
 
-def set_gateway(origin: Origin | None) -> None:
+def set_gateway(origin: HttpOrigin | None) -> None:
     """Name the one origin that may receive trace context."""
     global _gateway
     _gateway = origin

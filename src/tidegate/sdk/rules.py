@@ -9,7 +9,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
 _PORTS = {"http": 80, "https": 443}
 
 
-class Origin(NamedTuple):
+class HttpOrigin(NamedTuple):
     """Where a URL leads: two URLs with the same origin reach the same listener."""
 
     scheme: str
@@ -17,7 +17,7 @@ class Origin(NamedTuple):
     port: int
 
 
-def origin_of(url: str) -> Origin | None:
+def origin_of(url: str) -> HttpOrigin | None:
     """The origin of ``url``; all names of this machine are one host. None: not an HTTP URL."""
     try:
         parts = urlsplit(url)
@@ -27,10 +27,10 @@ def origin_of(url: str) -> Origin | None:
     if parts.scheme not in _PORTS or not parts.hostname:
         return None
     host = "localhost" if parts.hostname in _LOOPBACK else parts.hostname
-    return Origin(parts.scheme, host, port or _PORTS[parts.scheme])
+    return HttpOrigin(parts.scheme, host, port or _PORTS[parts.scheme])
 
 
-def may_carry_trace(url: str, gateway: Origin | None) -> tuple[bool, str]:
+def may_carry_trace(url: str, gateway: HttpOrigin | None) -> tuple[bool, str]:
     """Whether trace context may be sent to ``url``: to the gateway, and to nobody else."""
     if gateway is None:
         return False, "the gateway's address is not known"
@@ -45,7 +45,7 @@ def pause_after(failures: int) -> float:
     return min(30.0, 2.0 ** min(failures - 1, 5))
 
 
-def verdict_on(status: int) -> tuple[bool, bool, str]:
+def delivery_of(status: int) -> tuple[bool, bool, str]:
     """What an OTLP answer's status means: (delivered, worth sending again, sentence).
 
     Source: OTLP specification 1.x, "Failures" of OTLP/HTTP. Beyond it 401 and 403 are worth

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from tidegate.base import RuntimeStateError
 from tidegate.sdk import openai_client
 from tidegate.sdk.propagation import set_gateway
-from tidegate.sdk.settings import Sources, Target
+from tidegate.sdk.settings import ExportTarget, Sources
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -80,7 +80,7 @@ def shutdown() -> None:
         set_gateway(None)
 
 
-def _resolve(sources: Sources) -> Target:
+def _resolve(sources: Sources) -> ExportTarget:
     target = sources.resolve()
     set_gateway(target.gateway)
     return target

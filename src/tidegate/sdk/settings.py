@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tidegate.base import RuntimeStateError
-from tidegate.sdk.rules import Origin, origin_of
+from tidegate.sdk.rules import HttpOrigin, origin_of
 
 
-class Target(NamedTuple):
+class ExportTarget(NamedTuple):
     """Where spans go. ``gateway`` is None when its address is not known."""
 
     operator_url: str
     token: str | None
-    gateway: Origin | None
+    gateway: HttpOrigin | None
 
 
 class Sources(NamedTuple):
@@ -27,7 +27,7 @@ class Sources(NamedTuple):
     token: str | None
     gateway_url: str | None
 
-    def resolve(self, env: Mapping[str, str] = os.environ) -> Target:
+    def resolve(self, env: Mapping[str, str] = os.environ) -> ExportTarget:
         """The target; RuntimeStateError ``not_running``, ``runtime_unreadable`` or ``no_operator``
         when there is none."""
         given = self.app_or_endpoint or env.get("TIDEGATE_OPERATOR_URL") or "."
@@ -40,14 +40,14 @@ class Sources(NamedTuple):
                     f"{given!r} is not an address",
                     cure="give http://HOST:PORT of the operator's door",
                 )
-            return Target(
+            return ExportTarget(
                 given.rstrip("/").removesuffix("/v1/traces"),
                 token,
                 origin_of(gateway_url) if gateway_url else None,
             )
         return self._from_folder(Path(given), token, gateway_url)
 
-    def _from_folder(self, app: Path, token: str | None, gateway_url: str | None) -> Target:
+    def _from_folder(self, app: Path, token: str | None, gateway_url: str | None) -> ExportTarget:
         # Imported here: an app that is told its endpoint does not pay for psutil.
         from tidegate.base import read_runtime
 
@@ -59,7 +59,7 @@ class Sources(NamedTuple):
                 f"the runtime file of {app} cannot be read: {error}",
                 cure="run the app as the user of tidegate up, or set TIDEGATE_OPERATOR_URL",
             ) from None
-        return Target(
+        return ExportTarget(
             runtime.operator_url,
             token or runtime.operator_token,
             origin_of(gateway_url or runtime.gateway_url),

@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 _CANCELLED = (asyncio.CancelledError, GeneratorExit)
 
 
-class Scope:
+class SpanScope:
     """One span of a journey or a stage.
 
     As a context manager (``with`` and ``async with``) it gives the OpenTelemetry span. As a
@@ -82,8 +82,8 @@ class Scope:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _again(self) -> Scope:
-        return Scope(self._key, self._name, self._attributes)
+    def _fresh(self) -> SpanScope:
+        return SpanScope(self._key, self._name, self._attributes)
 
     def __call__(self, function: _F) -> _F:
         if inspect.isasyncgenfunction(function):
@@ -98,14 +98,14 @@ class Scope:
 
     def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
+            with self._fresh():
                 return function(*args, **kwargs)
 
         return call
 
     def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
-            with self._again():
+            with self._fresh():
                 return await function(*args, **kwargs)
 
         return call
@@ -118,7 +118,7 @@ class Scope:
         self, function: Callable[..., Generator[Any, Any, Any]]
     ) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            own, scope = contextvars.copy_context(), self._again()
+            own, scope = contextvars.copy_context(), self._fresh()
             own.run(scope.__enter__)
             inner = function(*args, **kwargs)
             step: Callable[[], Any] = functools.partial(next, inner)
@@ -145,7 +145,7 @@ class Scope:
         self, function: Callable[..., AsyncGenerator[Any, Any]]
     ) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            own, scope = contextvars.copy_context(), self._again()
+            own, scope = contextvars.copy_context(), self._fresh()
             own.run(scope.__enter__)
             inner = function(*args, **kwargs)
             step: Awaitable[Any] = inner.__anext__()
@@ -191,12 +191,12 @@ class _InContext(Awaitable[_T]):
                 send = functools.partial(cast(Any, steps).send, sent)
 
 
-def journey(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> Scope:
+def journey(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> SpanScope:
     """What one user does, from first to last: ``with journey("get-plan"):`` or
     ``@journey("get-plan")``. Its name goes along with each gateway request made inside."""
-    return Scope(JOURNEY, name, attributes)
+    return SpanScope(JOURNEY, name, attributes)
 
 
-def stage(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> Scope:
+def stage(name: str, attributes: Mapping[str, AttributeValue] | None = None) -> SpanScope:
     """One part of a journey. Usual names: prompt, retrieval, model, tools, database, rendering."""
-    return Scope(STAGE, name, attributes)
+    return SpanScope(STAGE, name, attributes)
