@@ -1,4 +1,4 @@
-"""Small exact things that every room stands on.
+"""Exact building blocks of every room: errors, ids, hashing, money, child processes.
 
 Holds:    the error tree, ids, hashing, money, durations, templates, child processes, the runtime.
 Not here: anything that knows what a route, a model or a receipt is.

@@ -1,4 +1,4 @@
-"""Addresses that no model is served at: the link's own, and those where clouds give credentials."""
+"""Link-local and cloud metadata addresses: no request may reach them, they give out credentials."""
 
 from __future__ import annotations
 

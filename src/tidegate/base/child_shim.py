@@ -1,4 +1,4 @@
-"""A child that was started through here dies with its parent, even when that is killed -9.
+"""A launcher of child processes that die with their parent, even when SIGKILL ends that.
 
 Run as a file (``python -I -S child_shim.py PARENT SIGNAL UID GID -- argv...``; a dash for UID and
 GID keeps the user) and imports nothing of this package: it must start in milliseconds, and under

@@ -1,4 +1,4 @@
-"""One child process: in its own session, logged to a bounded file, gone when we are gone."""
+"""A child process: in a session of its own, with a bounded log, killed when its parent dies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def log_folder(state: Path) -> Path:
 
 
 class Child:
-    """A running child. Make it in the main thread: its life hangs on the thread that starts it."""
+    """A running child process.
+
+    Start it from the main thread: the kernel sends the death signal when the *thread* that started
+    the child ends (prctl(2)), and a thread of a pool may end long before its process."""
 
     def __init__(self, spec: ChildSpec) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -103,25 +106,29 @@ class Child:
         return time.monotonic() - self.started
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it runs. What it left in its session is killed with it."""
+        """The exit code, or None while it runs. What is left of its session is killed with it."""
         if self._process.returncode is None:
+            # WNOWAIT leaves the ended child as a zombie: until it is reaped, no other process can
+            # get its id, which is the id of its group too, so killing the group hits nobody else.
             seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is None:
                 return None
-            self._signal_group(signal.SIGKILL)  # not yet reaped, so the group id is still ours
+            self._signal_group(signal.SIGKILL)
         return self._process.poll()
 
     def ask_to_stop(self) -> None:
+        """Send ``stop_signal`` to a child that still runs, and return at once."""
         if self.poll() is None:
             self._process.send_signal(self.spec.stop_signal)
 
     def kill(self) -> None:
+        """Send SIGKILL to the child and all that it started, and reap it."""
         if self.poll() is None:
             self._signal_group(signal.SIGKILL)
             self._process.wait()
 
     def stop(self) -> int:
-        """Ask, wait for ``grace``, kill. Its exit code."""
+        """Ask it to stop, kill it after ``grace`` seconds; the exit code."""
         self.ask_to_stop()
         until = time.monotonic() + self.spec.grace
         while self.poll() is None and time.monotonic() < until:
@@ -146,7 +153,7 @@ class Child:
 
 
 def not_ready(spec: ChildSpec, code: int | None) -> RuntimeStateError:
-    """The error for a child that ended (with ``code``) or hung (None) before it was ready."""
+    """The error of a child that ended with ``code``, or hung (None), before it was ready."""
     what = (
         f"ended with {code}" if code is not None else f"gave no answer in {spec.ready_within:g} s"
     )

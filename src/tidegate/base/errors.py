@@ -1,4 +1,4 @@
-"""Every error has a stable code, says what was wrong, and says how to mend it.
+"""The error tree: every error has a stable code, a message, and a cure that says how to mend it.
 
     TidegateError
     ├── UsageError         the command was called wrongly               exit 2

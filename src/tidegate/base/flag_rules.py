@@ -1,4 +1,4 @@
-"""What a flagd document must say to be evaluated; pure, and each problem in words.
+"""Validation of flagd documents: each problem in words, before a flag is evaluated; pure.
 
 The form is that of flagd's flag files: ``flags`` (state, variants, defaultVariant, targeting,
 metadata), ``$evaluators``, ``metadata``. Targeting is JsonLogic with flagd's own operators. What

@@ -1,4 +1,4 @@
-"""sha256 everywhere, over bytes that are the same on every machine."""
+"""sha256 digests, over bytes that are the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids that sort by time and cannot collide between workers: UUID version 7 (RFC 9562, 5.7)."""
+"""UUID version 7 (RFC 9562, 5.7): ids that sort by time and do not collide between workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 def make_id_source(
     now: Callable[[], float] = time.time, entropy: Callable[[int], bytes] = os.urandom
 ) -> Callable[[], str]:
-    """Return a function that makes UUIDv7 strings of 32 hex digits (no dashes).
+    """A function that makes UUIDv7 strings of 32 hex digits (no dashes).
 
     Entropy is drawn 4 KiB at a time, for one system call per several hundred ids.
     """

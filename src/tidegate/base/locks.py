@@ -1,4 +1,4 @@
-"""One process at a time in a folder: an advisory file lock that dies with its holder (flock(2))."""
+"""An advisory file lock (flock(2)): one process at a time in a folder; it ends with its holder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class LockHeld(Exception):
-    """Somebody else holds the lock; ``pid`` is who, when the file says so."""
+    """Another process holds the lock; ``pid`` names it, when the file says so."""
 
     def __init__(self, path: Path, pid: int | None) -> None:
         super().__init__(f"{path} is held by process {pid or 'unknown'}")

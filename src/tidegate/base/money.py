@@ -27,7 +27,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _MOST_TOKENS = 1 << 40
-"""More than any call can have: a provider that says so does not know."""
+"""More than any call can have: a larger report is a provider's error, not a bill."""
 
 
 def told_usage(
@@ -36,8 +36,8 @@ def told_usage(
     cached: int | None = None,
     reasoning: int | None = None,
 ) -> Usage | None:
-    """What a provider says it billed; None when it says nothing, or what cannot be (a number below
-    0 or beyond reason): unknown is not 0."""
+    """The usage that a provider reports; None when it reports none, or an impossible one (below 0
+    or beyond reason): unknown is not 0."""
     if prompt is None and completion is None:
         return None
     prompt, completion = prompt or 0, completion or 0
@@ -75,6 +75,8 @@ def cost_of(usage: Usage, price: Price) -> float | None:
         (usage.completion, price.output),
     ):
         if tokens > 0:
+            # An unknown price of tokens that were used makes the sum unknown: counted as 0, a
+            # budget would never run out.
             if rate is None:
                 return None
             total += tokens * rate

@@ -1,4 +1,4 @@
-"""Where the running parts of one app folder listen: ``.tidegate/run/runtime.json``.
+"""The runtime file: where the running parts of an app listen (``.tidegate/run/runtime.json``).
 
 ``tidegate up`` writes it once all parts are ready and removes it when it ends; every other
 process of the app reads it instead of guessing. It holds addresses with credentials, so it is
@@ -96,7 +96,7 @@ def read_runtime(app: Path) -> Runtime:
 
 
 def _alive(pid: int, written: float) -> bool:
-    """Whether ``pid`` is still the process that wrote the file, not a later one of that number."""
+    """Whether ``pid`` is still the process that wrote the file, not a later one with that id."""
     try:
         return psutil.Process(pid).create_time() <= written + 1.0
     except psutil.Error:

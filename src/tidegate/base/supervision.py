@@ -1,4 +1,4 @@
-"""Children that are kept running: started, watched, started again, stopped in reverse order."""
+"""Supervision of children: started, probed, restarted when they end, stopped in reverse order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from tidegate.base.restarts import ChildRun, next_restart
 log = logging.getLogger("tidegate.children")
 
 _TICK = 0.1
+"""Seconds between two looks at whether a child still runs."""
 _PROBE_EVERY = 5.0
 _PROBE_FAILURES = 4
+"""Failed probes in a row after which a child counts as hung and is killed."""
 _PROBE_TIMEOUT = 10.0
 _START_POLL = 0.05
 
@@ -29,7 +31,8 @@ Phase = Literal["starting", "ready", "waiting", "failing", "stopped"]
 
 
 class ChildState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervised child does now. ``waiting``: between two runs."""
+    """The state of a supervised child. ``waiting``: between two runs; ``failing``: it keeps on
+    ending."""
 
     name: str
     phase: Phase
@@ -69,8 +72,11 @@ class Supervised:
         )
 
     async def ready(self) -> None:
-        """Wait for the first ready. Raises what ended its first run when that comes before
-        (RuntimeStateError ``child_not_ready``); it is started again all the same, until stopped."""
+        """Wait until it is ready for the first time.
+
+        Raises what ended its first run when that comes before (RuntimeStateError
+        ``child_not_ready``); the child is started again all the same, until it is stopped."""
+        # Shielded: cancelling one waiter must not cancel the outcome that others wait for.
         if (error := await asyncio.shield(self._first)) is not None:
             raise error
 
@@ -78,7 +84,9 @@ class Supervised:
         """Keep the child running until :meth:`stop`."""
         while not self._stopping.is_set():
             code, seconds, error = await self._run_or_fail()
-            if code != -signal.SIGKILL or self._restarts:  # once from outside is no reason to end
+            # A first run that SIGKILL ended was killed from outside (by the kernel for memory, by a
+            # person): ready() goes on waiting for the second run.
+            if code != -signal.SIGKILL or self._restarts:
                 self._resolve_ready(error or not_ready(self.spec, code))
             if self._stopping.is_set():
                 break
@@ -124,7 +132,7 @@ class Supervised:
         """One run: its exit code (None: it hung and was killed) and its seconds."""
         if self.spec.prepare is not None:
             await asyncio.to_thread(self.spec.prepare)
-        if self._stopping.is_set():
+        if self._stopping.is_set():  # while prepare ran in its thread
             return 0, 0.0
         child = self._child = Child(self.spec)
         self._set_phase("starting", f"starting as process {child.pid}")
@@ -146,7 +154,7 @@ class Supervised:
         self._resolve_ready(None)
 
     def _resolve_ready(self, error: TidegateError | None) -> None:
-        """The first outcome is what :meth:`ready` tells; later ones change nothing."""
+        """Set what :meth:`ready` returns or raises; only the first outcome counts."""
         if not self._first.done():
             self._first.set_result(error)
 

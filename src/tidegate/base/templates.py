@@ -1,7 +1,7 @@
-"""What a prompt's template may do, and what fits its inputs: one truth for checking and serving.
+"""The sandbox of prompt templates, and the types of their inputs; for checking and for serving.
 
-Jinja2 in its immutable sandbox. Nothing is computed while a template is read, and no powers are
-taken at all, so that no template can hold the process that reads or renders it.
+Jinja2 in its immutable sandbox. Constants are not folded while a template is read, and the operator
+``**`` is refused: either could keep the process busy for hours (``9**9**9``).
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 
 @jinja2.pass_context
-def _as_it_is(_: object, value: object) -> object:
-    """A ``finalize`` that needs a context keeps constants of a template from being computed."""
+def _unchanged(_: object, value: object) -> object:
+    """A ``finalize`` that needs a context: Jinja then folds no constants in templates."""
     return value
 
 
 # Prompts are text, not HTML: escaping would change what the model reads.
 ENVIRONMENT = _Sandbox(
-    undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_as_it_is
+    undefined=jinja2.StrictUndefined, autoescape=False, optimized=False, finalize=_unchanged
 )
 
 
 def plain_parts(text: str) -> tuple[tuple[str, str], ...] | None:
-    """A template that only puts values between words, as ``(words, name)`` pairs; else None.
+    """The ``(text, name of an input)`` pairs of a template that has nothing else; otherwise None.
 
     The name of the last pair is empty. Most prompts are of this kind, and joining their parts gives
     what rendering gives, without entering Jinja on every request.

@@ -1,4 +1,4 @@
-"""Count tokens when no provider did: o200k from ``bpe-openai``, off the event loop when long.
+"""Token counts for what no provider has counted, by the vocabulary o200k; off the loop when long.
 
 The count is an estimate for every model but those of that vocabulary, and is marked as one.
 """

@@ -1,4 +1,4 @@
-"""``${VAR}`` and ``${VAR:-default}`` in text, bound from one mapping handed in.
+"""Variables in text: ``${VAR}`` and ``${VAR:-default}``, bound from a given mapping.
 
 ``$$`` stands for one dollar sign. Nothing is bound in keys of mappings.
 """

@@ -1,4 +1,4 @@
-"""The key ``dev``: made when an app has no key at all, so that its first request needs no step."""
+"""The first gateway key, ``dev``, and the operator's token, made so that an app runs at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decide what runs for an app on this machine: embedded engines or given ones, addresses, parts."""
+"""The plan of an app on this machine: engines, pools and parts, with every address decided."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plan_app(
 
 
 def prepare_database(app: LocalApp) -> None:
-    """With the engines running: the database exists, is migrated, and has a first key."""
+    """Create and migrate the database and make the first key; the engines must run."""
     if any(engine.name == "postgres" for engine in app.engines):
         ensure_database(postgres_place(Path(app.runtime.state)))
     migrate(app.runtime.database_url)

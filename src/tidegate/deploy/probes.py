@@ -1,4 +1,4 @@
-"""Questions about ports and HTTP doors on this machine."""
+"""Probes of ports and HTTP servers on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command lines of the parts of an app, and the addresses to ask them at."""
+"""Command lines of the parts of an app, and the URLs that they are probed at."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class Doors(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an app is to listen."""
+    """The addresses that an app listens on, and its number of workers."""
 
     host: str
     port: int
@@ -37,13 +37,16 @@ class Doors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def address(host: str) -> str:
-    """How this machine itself reaches a server that listens on ``host``, as it stands in a URL."""
+    """The host part of a URL by which this machine reaches a server that listens on ``host``."""
     reached = _ANY.get(host, host)
     return f"[{reached}]" if ":" in reached else reached
 
 
 def part_specs(state: Path, doors: Doors) -> tuple[ChildSpec, ...]:
-    """Loader, operator's door, gateway: the gateway starts last and is the first to stop."""
+    """The ledger's loader, the operator's door and the gateway, in the order they start.
+
+    They stop in the reverse order: the loader still runs while the gateway drains, and loads the
+    receipts of its last requests."""
     loader = _part(state, "ledger", grace=10.0)
     console = _part(
         state,

@@ -19,7 +19,7 @@ log = logging.getLogger("tidegate.up")
 READY_WITHIN = 60.0
 
 Say = Callable[[str, float], None]
-"""Told each step that was done and the seconds it took."""
+"""Called with each step that is done, and the seconds it took."""
 
 
 async def serve(
@@ -39,7 +39,7 @@ async def serve(
         async with Supervisor() as supervisor:
             with _signals(stop, supervisor):
                 starting = asyncio.create_task(_start(app, supervisor, prepare, say))
-                await _either(starting, stop.wait())
+                await _first_of(starting, stop.wait())
                 if starting.done():
                     starting.result()
                     on_ready()
@@ -58,6 +58,7 @@ async def _start(
     started = time.monotonic()
     await asyncio.to_thread(prepare)
     say("migrations", time.monotonic() - started)
+    # Before the pools and parts: each reads the file when it starts.
     write_runtime(app.runtime)
     await _start_all(app.pools, supervisor, say)
     await _start_all(app.parts, supervisor, say)
@@ -90,8 +91,8 @@ async def _until_ready(url: str) -> None:
         ) from None
 
 
-async def _either(task: asyncio.Task[None], event: Awaitable[bool]) -> None:
-    """Until ``task`` is done or ``event`` happened."""
+async def _first_of(task: asyncio.Task[None], event: Awaitable[bool]) -> None:
+    """Return when ``task`` is done or ``event`` has happened, whichever is first."""
     waiting = asyncio.ensure_future(event)
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What keeps a worker of the gateway from serving a release here, told before a part starts."""
+"""The check that every model of a release can be reached from here, before a part starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs for one app on this machine, decided before the first process starts."""
+"""The processes and addresses of one app on this machine, decided before the first one starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts of several requests in one run of the model; a long request cannot starve a short one.
+"""Batching of texts to embed: requests share runs of the model, and a long one starves none.
 
 A request gives one slice at a time and waits for it, so requests take turns. At most one batch
 runs; what arrives meanwhile makes the next one.
@@ -23,10 +23,12 @@ BATCH = 32
 
 
 class Overloaded(Exception):
-    """More slices wait than can be worked off soon."""
+    """The queue of slices is full."""
 
 
 class BatchStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Slices that wait, and the batches and texts encoded since the start."""
+
     waiting: int
     batches: int
     texts: int
@@ -88,7 +90,8 @@ class Batcher:
         jobs, size = [], 0
         while self._waiting and size + len(self._waiting[0][0]) <= BATCH:
             part, future = self._waiting.popleft()
-            if not future.done():  # its request was given up
+            # A future that is done here was cancelled: its client left, so nothing is computed.
+            if not future.done():
                 jobs.append((part, future))
                 size += len(part)
         if not self._waiting:

@@ -1,4 +1,4 @@
-"""The bearer key that a model server's process is given, and that it forgets at once."""
+"""The bearer key of a model server, removed from its environment as soon as it is read."""
 
 from __future__ import annotations
 

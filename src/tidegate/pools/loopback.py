@@ -1,4 +1,4 @@
-"""Free ports and the health probe of pools, on 127.0.0.1."""
+"""Free ports on 127.0.0.1, and the readiness probe of pools."""
 
 from __future__ import annotations
 

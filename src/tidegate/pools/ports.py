@@ -1,4 +1,4 @@
-"""What an engine is: a function from a launch to the command of a child process.
+"""The contract of an engine: a function from a launch to the command of a child process.
 
 The child must listen on ``127.0.0.1:port``, refuse requests without the bearer key in the
 environment variable ``KEY_VARIABLE``, name the model in ``GET /v1/models``, and hold no state that
@@ -20,7 +20,7 @@ KEY_VARIABLE = "TIDEGATE_POOL_KEY"
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """One model that is to be served."""
+    """What an engine is given: the model to serve, its files and its port."""
 
     model: Model
     files: dict[str, Path]

@@ -1,4 +1,4 @@
-"""From a pinned model to a supervised process that serves it."""
+"""Pools: from a pinned model to the supervised process that serves it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ _PORTS_TRIED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPool:
-    """One model's process: how to start it, and where it then answers. Both stay the same over
-    restarts, so that nobody has to be told a new address."""
+    """The process of one model: how to start it, and the address it serves.
+
+    Both stay the same over restarts, so the runtime file stays true."""
 
     model: Model
     spec: ChildSpec

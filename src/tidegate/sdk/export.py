@@ -1,4 +1,4 @@
-"""Send spans to the operator's door; when it is away, say so once and keep the newest."""
+"""The OTLP exporter to the operator's door: quiet in an outage, and it keeps the newest spans."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from tidegate.sdk.settings import ExportTarget
 log = logging.getLogger("tidegate.sdk")
 
 KEEP = 4096
-"""Spans kept while the operator's door is away; older ones are let go."""
+"""Spans kept while the operator's door is unreachable; older ones are dropped."""
 BATCH = 512
+"""Spans of one request."""
 
 
 class ExportStatistics(NamedTuple):
-    """Spans since the start."""
+    """Counts of spans since the start."""
 
     sent: int
     waiting: int
@@ -74,7 +75,9 @@ class OtlpExporter(SpanExporter):
             return self._send_waiting() is SpanExportResult.SUCCESS
 
     def close_soon(self) -> None:
-        """The next export is the last: try it even in a pause."""
+        """Announce that the next export is the last, which is tried even in a pause.
+
+        Takes no lock: a send under way holds it for its whole deadline."""
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
@@ -104,6 +107,7 @@ class OtlpExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def _post(self, batch: Sequence[ReadableSpan]) -> tuple[bool, bool, str]:
+        """Send one request; (delivered, worth sending again, sentence)."""
         try:
             target = self._target = self._target or self._resolve()
         except RuntimeStateError as error:

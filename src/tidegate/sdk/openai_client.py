@@ -1,6 +1,6 @@
-"""Add trace context to requests of the official OpenAI client, if they go to the gateway.
+"""A hook in the official OpenAI client that adds trace context to requests to the gateway.
 
-The client has no public door that reaches every instance: its ``http_client`` hooks are for one
+The client has no public hook for every instance: those of its ``http_client`` are for one
 instance at a time. ``BaseClient._build_request`` is the one place where synchronous and
 asynchronous clients, made before or after, streaming or not, build each request and each retry.
 """
@@ -56,7 +56,8 @@ def install() -> bool:
 
 
 def uninstall() -> None:
-    """Give the client back as it was; a later wrapper of somebody else is left in its place."""
+    """Restore the client's own method, unless another library has wrapped ours since: removing it
+    then would remove theirs, so it stays and does nothing."""
     global _original, _installed, _active
     if not _active:
         return

@@ -1,4 +1,4 @@
-"""Trace context goes to the gateway and to nobody else."""
+"""Trace headers for requests to the gateway, and to no other address: others must not see them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One processor for a provider's whole life: OpenTelemetry adds processors, it removes none."""
+"""The one span processor of a provider: OpenTelemetry can add processors, but remove none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _relays: weakref.WeakKeyDictionary[TracerProvider, Relay] = weakref.WeakKeyDicti
 
 
 class Relay(SpanProcessor):
-    """Hands ended spans to a batch processor while one is open, and lets them go otherwise."""
+    """A span processor that passes ended spans on while it is open, and drops them while closed."""
 
     def __init__(self) -> None:
         self._batches: BatchSpanProcessor | None = None
@@ -28,7 +28,8 @@ class Relay(SpanProcessor):
         )
 
     def close(self, wait_s: float) -> None:
-        """Send what waits; leave the rest to a daemon thread after ``wait_s`` seconds."""
+        """Send the waiting spans; a daemon thread goes on with what is not sent in ``wait_s``
+        seconds, so that an app never hangs at its end."""
         batches, self._batches = self._batches, None
         if batches is None:
             return

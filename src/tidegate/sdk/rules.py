@@ -1,4 +1,4 @@
-"""Decide, without acting: where spans go, who may see trace context, when to try again."""
+"""Pure decisions of the SDK: which requests carry trace context, what is sent again, and when."""
 
 from __future__ import annotations
 
@@ -40,13 +40,12 @@ def may_carry_trace(url: str, gateway: HttpOrigin | None) -> tuple[bool, str]:
 
 
 def pause_after(failures: int) -> float:
-    """Seconds to leave the operator's door alone after ``failures`` failures in a row:
-    1, 2, 4, ... at most 30."""
+    """Seconds before the next try after ``failures`` failures in a row: 1, 2, 4, ... at most 30."""
     return min(30.0, 2.0 ** min(failures - 1, 5))
 
 
 def delivery_of(status: int) -> tuple[bool, bool, str]:
-    """What an OTLP answer's status means: (delivered, worth sending again, sentence).
+    """What the HTTP status of an OTLP response means: (delivered, worth sending again, sentence).
 
     Source: OTLP specification 1.x, "Failures" of OTLP/HTTP. Beyond it 401 and 403 are worth
     another try: the token is read again when ``tidegate up`` starts anew.

@@ -1,4 +1,4 @@
-"""Start and end the sending of spans. Whatever goes wrong here, the app goes on."""
+"""Start and shutdown of the SDK. It raises nothing: whatever fails here, the app goes on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("tidegate.sdk")
 
 QUEUE = 8192
-"""Spans that wait for the sending thread; more are let go."""
+"""Spans that wait for the sending thread; more are dropped."""
 DELAY_MS = 500
+"""Milliseconds between two batches."""
 FLUSH_S = 3.0
 """How long ``shutdown`` waits for the last spans."""
 

@@ -1,4 +1,4 @@
-"""Find the operator's door and the gateway: arguments, then variables, then the app folder."""
+"""Addresses of the operator's door and the gateway: arguments, variables, then the app folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidegate.sdk.rules import HttpOrigin, origin_of
 
 
 class ExportTarget(NamedTuple):
-    """Where spans go. ``gateway`` is None when its address is not known."""
+    """The addresses that spans and trace context go to; ``gateway`` is None while it is unknown."""
 
     operator_url: str
     token: str | None
@@ -20,8 +20,8 @@ class ExportTarget(NamedTuple):
 
 
 class Sources(NamedTuple):
-    """What ``start`` was told; resolved again after a failure, so that a restarted
-    ``tidegate up`` is found without a restart of the app."""
+    """The arguments of ``start``, resolved again after each failure: an app finds a restarted
+    ``tidegate up`` without a restart of its own."""
 
     app_or_endpoint: str | None
     token: str | None

@@ -1,5 +1,4 @@
-"""Migrations go forward only: numbered SQL files, each applied once, in one transaction, by one
-process at a time.
+"""Database migrations: numbered SQL files, applied forward only, each once, in one transaction.
 
 A file is ``migrations/NNNN_name.sql``. Rooms own ranges of numbers (0001 switches, 0010 ledger);
 what is not applied yet is applied in the order of the numbers. An applied file never changes:
@@ -85,7 +84,9 @@ def migrate(database_url: str, migrations: Sequence[Migration] | None = None) ->
 
 @contextmanager
 def _locked(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection that holds the advisory lock; the lock goes with the connection."""
+    """A connection that holds the advisory lock, so that one process at a time migrates.
+
+    The lock is the session's: it ends with the connection, also when this process is killed."""
     try:
         connection = psycopg.connect(database_url, autocommit=True, connect_timeout=10)
     except psycopg.Error as error:

@@ -24,12 +24,12 @@ from tidegate.stores.postgres import ensure_database, postgres_place, postgres_s
 from tidegate.stores.settings import read_store_settings
 
 _WAIT = 30.0
-"""Seconds a command waits for another one to give the embedded PostgreSQL back."""
+"""Seconds that a command waits for another one to release the embedded PostgreSQL."""
 
 
 @contextmanager
 def database_for(app: Path) -> Iterator[str]:
-    """URL of the app's migrated database.
+    """The URL of the app's migrated database, valid inside the block.
 
     ``TIDEGATE_DATABASE_URL`` when it is set; else what ``tidegate up`` runs in the folder; else an
     embedded PostgreSQL that is started now and stopped at the end.
@@ -41,11 +41,13 @@ def database_for(app: Path) -> Iterator[str]:
         return
     try:
         with postgres_lock(app / STATE_FOLDER, give_up=lambda: _running(app) is not None):
+            # Asked again under the lock: ``tidegate up`` may have started while we waited.
             if (url := _running(app)) is None:
                 with embedded_database(app / STATE_FOLDER) as url:
                     yield url
                 return
     except LockHeld as held:
+        # Also when ``tidegate up``, which holds the lock, runs by now: its server is used then.
         if (url := _running(app)) is None:
             raise StoreError(
                 "postgres_in_use",
@@ -57,7 +59,7 @@ def database_for(app: Path) -> Iterator[str]:
 
 @contextmanager
 def connected(app: Path) -> Iterator[psycopg.Connection]:
-    """A connection to the app's migrated database, where each statement is in force at once.
+    """A connection to the app's migrated database in autocommit: each statement is its own.
 
     Errors: those of ``database_for``; StoreError ``database_unreachable`` also when the server goes
     away in between. UsageError ``value_invalid``.

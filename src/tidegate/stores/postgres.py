@@ -1,4 +1,4 @@
-"""Embedded PostgreSQL 18 with pgvector: a data folder, a socket and a child process of ours.
+"""Embedded PostgreSQL 18 with pgvector: its data folder, its socket, and how to run it as a child.
 
 It listens on a unix socket only. Local connections are trusted, so the socket stands in a folder
 that nobody but its owner can enter.
@@ -45,10 +45,11 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] ",
 }
 _ORPHAN_WAIT = 10.0
+"""Seconds that a server whose parent was killed has to end; it is told to after half of them."""
 
 
 class PostgresPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one embedded server keeps its data and its socket, and as whom it runs."""
+    """The folders of one embedded server, and the user (uid, gid) that it runs as."""
 
     folder: Path
     sockets: Path
@@ -99,7 +100,7 @@ def postgres_spec(state: Path) -> ChildSpec:
 
 
 def _before_start(place: PostgresPlace) -> None:
-    """Clear what a killed server left; open again what somebody closed above the data."""
+    """Clear the lock of a killed server, and make sure that its user reaches data and programs."""
     let_pass(place.data, place.user)
     let_pass(_program("postgres"), place.user)
     clear_stale_lock(place.data)
@@ -236,7 +237,7 @@ def _locked_by(lock: Path) -> int | None:
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether process ``pid`` is a PostgreSQL in ``data``: a postmaster's folder is its data."""
+    """Whether process ``pid`` is a server of ``data``: a postmaster's working directory."""
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == data

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root: then it runs as the user ``pgserver``, as its wheel does.
+"""The user ``pgserver`` that PostgreSQL runs as when we are root, as which it refuses to run.
 
 The user is made once with ``useradd`` (no home, no login) and stays. Beside owning its own data
 folder it gets one right: to pass through (``o+x``) the folders above its data and its programs.

@@ -1,4 +1,4 @@
-"""Which engines are external: the environment, read once into a value."""
+"""Store settings: the URLs of external engines, read once from the environment."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def _url(environment: Mapping[str, str], variable: str) -> str | None:
 
 
 def _readable(url: str, variable: str) -> bool:
-    """Whether who connects can read ``url``. Otherwise its own error would repeat parts of it."""
+    """Whether the client library can parse ``url``: its own error would repeat parts of it, which
+    may be the password."""
     try:
         if variable == DATABASE_VARIABLE:
             conninfo_to_dict(url)

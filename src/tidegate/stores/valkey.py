@@ -1,4 +1,4 @@
-"""Embedded Valkey: a cache on a unix socket. Nothing is kept on disk; losing it costs time only."""
+"""Embedded Valkey on a unix socket: cached answers and counters of limits, nothing on disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SETTINGS = {
     "save": "",
     "appendonly": "no",
     "maxmemory": "256mb",
-    # What ends first leaves first: cached answers before the counters of limits, which are kept a
-    # day beyond their use so that a full cache does not make a limit forget.
+    # A full server evicts what expires first: cached answers before the counters of limits, whose
+    # expiry lies a day beyond their use. Any other policy would let a full cache reset a budget.
     "maxmemory-policy": "volatile-ttl",
     "daemonize": "no",
     "loglevel": "notice",

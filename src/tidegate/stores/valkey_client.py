@@ -1,4 +1,4 @@
-"""A lean asyncio Valkey client for the request path: one connection, pipelined, never waits long.
+"""An asyncio Valkey client for the path of requests: one pipelined connection, short deadlines.
 
 Every command either answers within the deadline or raises ``ValkeyDown``. While the connection
 is gone, or has stopped answering, commands fail at once; a background task reconnects. So a
@@ -21,8 +21,8 @@ import msgspec
 
 log = logging.getLogger("tidegate.stores.valkey")
 
-_RIDE = 0.002
-"""Seconds that a command which nobody waits for may wait for company."""
+_SEND_DELAY = 0.002
+"""Seconds that a command whose reply nobody awaits may wait for another to leave with it."""
 
 
 class ValkeyDown(Exception):
@@ -30,7 +30,7 @@ class ValkeyDown(Exception):
 
 
 class ValkeyStatistics(msgspec.Struct, frozen=True):
-    """Counters since the start."""
+    """Counters of one client since its start."""
 
     up: bool
     pending: int
@@ -154,7 +154,7 @@ class ValkeyClient:
 
 
 class _Resp(asyncio.Protocol):
-    """One connection; replies come in the order of the commands."""
+    """One connection to Valkey: replies come in the order of the commands and carry no id."""
 
     def __init__(self, deadline: float) -> None:
         self._loop = asyncio.get_running_loop()
@@ -168,7 +168,9 @@ class _Resp(asyncio.Protocol):
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.timeouts = 0
         self._late = 0
-        self._spared = False
+        """Commands in a row that got no reply in time."""
+        self._extended = False
+        """Whether a late timer has given unread replies their turn."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -191,7 +193,7 @@ class _Resp(asyncio.Protocol):
             self._leaving = True
             self._loop.call_soon(self._flush)
         elif not self._out:
-            self._loop.call_later(_RIDE, self._flush)
+            self._loop.call_later(_SEND_DELAY, self._flush)
         self._out.append(hiredis.pack_command(command))
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline, self._expire)
@@ -217,6 +219,8 @@ class _Resp(asyncio.Protocol):
             if not self.pending:
                 self.close("an answer that nobody asked for")
                 return
+            # Commands that timed out are still in the queue: replies carry no id, so one that comes
+            # late must be matched to its own command, or every later one gets the wrong reply.
             _, future = self.pending.popleft()
             self._late = 0
             if future.done():
@@ -227,18 +231,18 @@ class _Resp(asyncio.Protocol):
                 future.set_result(reply)
 
     def _expire(self) -> None:
-        """Fail what is overdue; a connection that misses eight in a row counts as frozen.
+        """Fail the commands past their deadline; eight in a row without a reply end the connection.
 
-        When it is the loop that was busy, answers may be there unread: they get a turn first,
-        once, so that a frozen store on a busy loop still ends."""
+        When this timer itself is late, the loop was busy and replies may lie unread in the socket:
+        they get one turn first, and only one, so that a frozen store on a busy loop still ends."""
         now = self._loop.time()
         watch, self._watch = self._watch, None
         busy = watch is not None and now - watch.when() > self._deadline / 2
-        if busy and not self._spared:
-            self._spared = True
+        if busy and not self._extended:
+            self._extended = True
             self._watch = self._loop.call_later(self._deadline / 2, self._expire)
             return
-        self._spared = False
+        self._extended = False
         for due, future in self.pending:
             if due > now:
                 break

@@ -1,4 +1,4 @@
-"""Calendar windows in UTC, and the names of the counters of limits; pure.
+"""Calendar windows in UTC, and the names of limits' counters in Valkey; pure.
 
 A counter is named by its limit, its unit, its window and whom it counts for, never by the size of
 the limit: an edited limit goes on from what was used.
@@ -19,7 +19,7 @@ NANO = 1_000_000_000
 """Dollars are counted in whole billionths: exact up to nine million dollars."""
 
 KEEP = 86_400_000
-"""Milliseconds that a counter outlives its use: in a full store, cached answers leave first."""
+"""Milliseconds that a counter is kept beyond its use: a full store evicts cached answers first."""
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 BUCKET = Window("b", 0.0, float("inf"))
-"""The window of a limit that refills all the time."""
+"""The window of a bucket, which refills all the time and never ends."""
 
 
 def window_at(every: Calendar | None, at: float) -> Window:
@@ -57,12 +57,12 @@ def window_at(every: Calendar | None, at: float) -> Window:
 
 
 def limit_stem(limit: str, unit: Unit) -> str:
-    """How the names of all counters of a limit begin."""
+    """The prefix of the names of all counters of a limit."""
     return f"{PREFIX}{limit}:{unit[0]}:"
 
 
 def counter_stem(limit: str, unit: Unit, window: str) -> str:
-    """The name of a counter without the scope at its end."""
+    """The prefix of the names of a limit's counters in one window; the scope follows it."""
     return f"{limit_stem(limit, unit)}{window}:"
 
 
