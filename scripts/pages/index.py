@@ -11,6 +11,7 @@ PAGES = {
     "spec-reference.md": "every key of `tidegate.yaml` (generated)",
     "commands.md": "every command with its options (generated)",
     "errors.md": "every error code (generated)",
+    "glossary.md": "what each word means here",
     "map.md": "the rooms of the code and their cards (generated)",
     "faults.md": "what the gateway promises under each fault, and the scorecard",
     "benchmarks.md": "what the gateway costs, beside its peers",

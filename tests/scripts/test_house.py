@@ -162,3 +162,42 @@ def test_all_names_of_the_faces_are_there() -> None:
         for name in getattr(face, "__all__", ()):
             assert getattr(face, name) is not None, f"{room}.{name}"
             assert name in vars(face), "the second access is a plain one"
+
+
+GLOSSARY = """# Glossary
+
+| word | meaning | lives in | is not |
+|---|---|---|---|
+| bread | What is baked. | `kitchen.oven` | cake |
+| Cake | What is baked. With sugar. | `kitchen.shelf` |  |
+| cake | What is sweet. | the kitchen | |
+| apple | A fruit. | `kitchen` | |
+| a row that is none |
+"""
+
+
+def test_the_glossary_has_one_row_a_word_and_names_what_is_there(tmp_path: Path) -> None:
+    from house import words
+
+    page = tmp_path / "glossary.md"
+    page.write_text(GLOSSARY)
+    card = "Bake.\n\nHolds:    it.\nWords:    bread, sour\n          dough, Apple\n"
+    source = package(tmp_path, kitchen__face=f'"""{card}"""\n', kitchen__oven="")
+    assert [one.removeprefix("docs/glossary.md: ") for one in words.problems(source, page)] == [
+        "the meaning of 'Cake' is not one sentence with a full stop",
+        "'Cake' lives in kitchen.shelf, which is no module",
+        "'cake' names no module that it lives in",
+        "not a row of word, meaning, where it lives, what it is not: | a row that is none |",
+        "'cake' stands twice: one word has one meaning",
+        "'apple' stands after 'cake': sort the rows",
+        "kitchen/__init__.py: its card uses the word 'sour dough', which is not in "
+        "docs/glossary.md: add a row, or use the field's word that is there",
+    ]
+
+
+def test_each_room_has_a_card_with_words() -> None:
+    from house import words
+    from house.source import ROOT, Source
+
+    source = Source(ROOT / "src" / "tidegate")
+    assert [room for room in source.rooms if not words.card_words(source, room)] == []

@@ -3,7 +3,7 @@
 Holds:    the authored types, loading with positions, includes and variables, the rules of check.
 Not here: hashes and digests (release, registry), anything that runs or is served.
 Reads:    the app folder.   Writes: nothing.
-Words:    spec, key, mistake, notice, include, variable
+Words:    spec, spec key, mistake, notice, include, variable
 """
 
 from tidegate.spec.load import FILE as SPEC_FILE

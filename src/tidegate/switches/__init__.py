@@ -3,7 +3,8 @@
 Holds:    the switches at one version, who changed what, which worker runs which version, flags.
 Not here: what a switch does to a request (gateway), how tables come to be (stores).
 Reads:    PostgreSQL.   Writes: PostgreSQL (switches, changes), .tidegate/run (the last snapshot).
-Words:    key, tenant, kill, cap, traffic weight, flag, variant, snapshot, switch version, worker
+Words:    switch, gateway key, tenant, kill, cap, traffic weight, flag, variant, snapshot,
+          switch version, acknowledgement, worker
 """
 
 from __future__ import annotations
