@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.faults.client import Door
-from bench.gateway.children import Product, child, free_port, listens, wait_until
+from bench.gateway.children import Product, child, listens, wait_until
 from bench.gateway.systems import ENV, PEERS, needs, pinned
+from tidegate.pools.loopback import free_port
 
 RETRIES, TIMEOUT = 2, 30
 """The baseline that every system gets."""

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from bench.gateway.children import BenchError, Product, child, free_port, listens, wait_until
+from bench.gateway.children import BenchError, Product, child, listens, wait_until
+from tidegate.pools.loopback import free_port
 
 PLAN = {
     "title": "First evening: easy hills",

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gateway import nginx
-from bench.gateway.children import BenchError, Product, child, free_port, listens, wait_until
+from bench.gateway.children import BenchError, Product, child, listens, wait_until
 from bench.gateway.door import Door, openai_door
+from tidegate.pools.loopback import free_port
 
 PEERS = Path(__file__).resolve().parents[1] / "peers"
 ENV = PEERS / "env"

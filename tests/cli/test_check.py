@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
+from tests.cli.command import run_process
 from tests.spec.apps import SOUND, app
 from tidegate.cli.check import command
 
@@ -96,13 +95,7 @@ def test_the_schema_is_printed() -> None:
 
 
 def test_no_app_ends_with_code_2_and_a_cure(tmp_path: Path) -> None:
-    program = "from tidegate.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "check", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_process("check", tmp_path)
     assert done.returncode == 2
     assert "no_app" in done.stderr
     assert "cure:" in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_keys import run
+from tests.cli.command import run
 from tidegate.cli.up import _plain_route, _sample_inputs
 from tidegate.release.values import Input, Pinned, Prompt, Release, Route
 

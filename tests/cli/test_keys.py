@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.command import run
+
 SPEC = "app: tiny\nmodels: {}\nroutes: {}\n"
-
-
-def run(*words: str, database_url: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = dict(os.environ)
-    environment.pop("TIDEGATE_DATABASE_URL", None)
-    if database_url is not None:
-        environment["TIDEGATE_DATABASE_URL"] = database_url
-    code = "from tidegate.cli.main import main; main()"
-    command = [sys.executable, "-c", code, *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env=environment
-    )
 
 
 @pytest.fixture

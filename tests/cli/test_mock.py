@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
+from tests.cli.command import command as typed
 from tidegate.base.errors import PoolError, UsageError
 from tidegate.cli.mock import command
 from tidegate.testing import ModelServer
 
-MAIN = "from tidegate.cli.main import main; main()"
 ASK = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 
 
 def test_serves_until_it_is_asked_to_end() -> None:
     options = ["--port", "0", "--tokens", "3", "--fault", "index=1 status=429 retry_after=2"]
     with subprocess.Popen(
-        [sys.executable, "-c", MAIN, "mock", *options, "--json"],
+        typed("mock", *options, "--json"),
         stdout=subprocess.PIPE,
         text=True,
     ) as mock:

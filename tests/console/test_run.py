@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from tests.ledger.filled import fill
 from tests.ledger.samples import make_receipt, spool
 from tests.ledger.test_otlp import as_json, make_request
+from tests.ports import free_port
 from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.console.run import make_app
 from tidegate.console.traces import SpanInbox
@@ -271,12 +271,6 @@ def test_questions_while_postgres_is_away_are_refused_and_metrics_are_not(tmp_pa
     assert "tidegate_ledger_up 0" in lines
     assert "tidegate_loader_up 0" in lines
     assert int(next(x for x in lines if x.startswith("tidegate_spool_backlog")).split()[1]) > 100
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture

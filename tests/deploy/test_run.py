@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from tests.ports import free_port
 from tidegate.base.runtime import Runtime, read_runtime
 from tidegate.deploy.probes import answers_ok
 
@@ -27,9 +27,7 @@ class Up:
 
     def __init__(self, app: Path) -> None:
         self.app, self.state = app, app / ".tidegate"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = port = free.getsockname()[1]
+        self.port = port = free_port()
         self.output = app / "output"
         self.state.mkdir(exist_ok=True)
         with self.output.open("wb") as output:

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 
 from examples.fitness.app import make_app
 from examples.fitness.settings import Settings, read_settings
+from tests.ports import free_port
 from tidegate.base.errors import RuntimeStateError
 from tidegate.testing import Cut, ErrorEvent, ModelServer, Script, Step
 
@@ -209,9 +210,7 @@ def test_settings_come_from_variables_or_from_what_runs(tmp_path: Path) -> None:
 
 
 def test_its_own_process(gateway: ModelServer, empty_database_url: str) -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     env = {
         **os.environ,
         "TIDEGATE_GATEWAY_URL": gateway.url,

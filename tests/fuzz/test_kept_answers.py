@@ -38,7 +38,7 @@ class Holds:
         reply.set_result(self.value)
         return reply
 
-    def tell(self, *command: Any) -> None: ...
+    def send(self, *command: Any) -> None: ...
 
 
 RELEASE = sample_release("http://127.0.0.1:9/v1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import msgspec
 import psycopg
 
 from tests.conftest import TEMPLATE, _fresh_database
+from tests.ports import free_port
 from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool_reader import read_chunk, spool_files
@@ -142,9 +142,3 @@ def read_spool(folder: Path) -> list[Receipt]:
         for chunk in chunks
         for record in chunk.records
     ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -19,10 +19,11 @@ import psutil
 import psycopg
 import pytest
 
-from tests.gateway.app import GatewayProcess, free_port
+from tests.gateway.app import GatewayProcess
 from tests.gateway.releases import sample_release
 from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_cache import plan
+from tests.ports import free_port
 from tidegate.base.children import Child
 from tidegate.base.errors import RuntimeStateError
 from tidegate.gateway.__main__ import beats, listen

@@ -24,8 +24,9 @@ import psutil
 import psycopg
 import pytest
 
-from tests.gateway.app import GatewayProcess, free_port
+from tests.gateway.app import GatewayProcess
 from tests.gateway.releases import sample_release
+from tests.ports import free_port
 from tidegate.base.runtime import Runtime, write_runtime
 from tidegate.stores.valkey_client import ValkeyClient
 from tidegate.switches import create_key

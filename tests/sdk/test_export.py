@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from tests.ports import free_port
 from tests.sdk.conftest import Door, eventually
 from tidegate import sdk
 from tidegate.base.runtime import Runtime, write_runtime
@@ -21,12 +21,6 @@ from tidegate.sdk import export, journey
 from tidegate.sdk.export import OtlpExporter
 from tidegate.sdk.rules import origin_of
 from tidegate.sdk.settings import ExportTarget
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def make_journeys(count: int) -> float:

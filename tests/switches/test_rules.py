@@ -38,6 +38,10 @@ def test_the_token_is_its_key() -> None:
         ({"expires_at": 10.0}, TOKEN, "key_expired"),
         ({"expires_at": 9.0, "revoked": True}, TOKEN, "key_revoked"),
     ],
+    ids=(  # the token is drawn, and a test's name must be the same in every process
+        *("none", "head alone", "shorter", "longer", "another id", "not encodable", "revoked"),
+        *("revoked and wrong", "expired", "just expired", "expired and revoked"),
+    ),
 )
 def test_a_refusal_has_its_word(changes: dict[str, object], token: str, refusal: str) -> None:
     assert _table(**changes).find(token, now=10.0) == refusal
