@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from house import anys, faces, names, start, words
+from house import anys, faces, misspelt, names, start, words
 from house.source import ROOT, Source
 
 RULES: dict[str, Callable[[Source], list[str]]] = {
@@ -19,6 +19,7 @@ RULES: dict[str, Callable[[Source], list[str]]] = {
     "lazy faces": faces.lazy_problems,
     "light start": start.problems,
     "types": anys.problems,
+    "misspelt fields": misspelt.problems,
     "words": words.problems,
 }
 

@@ -32,6 +32,8 @@ class Source:
     """All modules of one package folder, such as ``src/tidegate``."""
 
     folder: Path
+    root: Path = ROOT
+    """Of the repository that the folder is in."""
 
     @property
     def package(self) -> str:

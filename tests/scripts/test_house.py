@@ -140,6 +140,42 @@ def test_any_on_the_path_of_a_request_is_named_by_line(tmp_path: Path) -> None:
     assert found.startswith("gateway/path.py:3: Any hides")
 
 
+STAGE = """
+from typing import Any
+from app.gateway.values import Plan
+
+def typed(plan: Plan) -> int:
+    route = plan.route
+    return route.ttl + plan.route.timeouts.total
+
+def untyped(plan: Any) -> int:
+    return plan.route.ttl
+"""
+PLAN = """
+class Timeouts:
+    total = 1
+class Route:
+    ttl = 1
+    timeouts = Timeouts()
+class Plan:
+    route = Route()
+"""
+
+
+def test_a_misspelt_field_that_the_type_checker_does_not_see_is_named(tmp_path: Path) -> None:
+    from house import misspelt
+    from house.source import Source
+
+    source = package(tmp_path, gateway__values=PLAN, gateway__stage=STAGE)
+    source = Source(source.folder, tmp_path)
+    (stage,) = (one for one in source.modules if one.path == "gateway/stage.py")
+    tried = [one.written for one in misspelt.misspellings(stage.path, stage.tree)]
+    assert sorted(tried) == ["rotue", "tlt", "tlt", "toatl"]
+    (found,) = misspelt.problems(source, known=0)
+    assert found.startswith("gateway/stage.py:10: 'tlt' for 'ttl' passes the type checker")
+    assert misspelt.problems(source, known=1) == []
+
+
 def test_a_module_that_is_loaded_at_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from house import start
 
