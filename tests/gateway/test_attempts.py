@@ -46,6 +46,9 @@ LONG = Timeouts(connect=2, first_token=8, idle=8, total=12)
 CLOCKS = Timeouts(connect=0.3, first_token=1, idle=1, total=2.5)
 SHORT = Timeouts(connect=1, first_token=1.5, idle=5, total=2.5)
 OPEN = 2.0
+"""Seconds that the breaker of a model which is to recover stays open."""
+FOR_GOOD = 60.0
+"""Seconds of one that must still be open however long this machine takes to look."""
 
 
 def fixed(text: str) -> FixedAnswer:
@@ -54,7 +57,7 @@ def fixed(text: str) -> FixedAnswer:
 
 def release_of(upstream: ModelServer, spare: ModelServer, full: str) -> Release:
     release = sample_release(upstream.base_url, spare.base_url, upstream.url, retries=RETRIES)
-    breaker = Breaker(minimum=3, window=60, open=OPEN)
+    breaker = Breaker(minimum=3, window=60, open=FOR_GOOD)
 
     def like_small(name: str, **changes: Any) -> None:
         small = release.models["small"]
@@ -66,6 +69,7 @@ def release_of(upstream: ModelServer, spare: ModelServer, full: str) -> Release:
     like_small("metered", keys="secret:pair")
     like_small("brittle", breaker=breaker)
     like_small("fragile", breaker=breaker)
+    like_small("mending", breaker=msgspec.structs.replace(breaker, open=OPEN))
     like_small("toolless", can=("schema",))
     like_small("narrow", context=60)
     like_small("full", base_url=full)
@@ -87,6 +91,7 @@ def release_of(upstream: ModelServer, spare: ModelServer, full: str) -> Release:
             "pair": {"models": ["pair"]},
             "metered": {"models": ["metered"]},
             "brittle": {"models": ["brittle"]},
+            "mending": {"models": ["mending"]},
             "fragile": {"models": ["fragile", "spare"]},
             "clocks": {"timeouts": CLOCKS, "retries": RETRIES},
             "full": {"models": ["full"], "timeouts": CLOCKS, "retries": RETRIES},
@@ -284,7 +289,7 @@ class TestRetries:
         self, gateway: GatewayProcess, upstream: ModelServer
     ) -> None:
         upstream.script = Script.of("status=503")
-        started, count = time.monotonic(), 80
+        started, count = time.monotonic(), 80  # the budget is a rate: more time, more tries
         body = {"model": "outage", "messages": USER}
         with concurrent.futures.ThreadPoolExecutor(8) as pool, gateway.client() as client:
             answers = list(pool.map(lambda _: client.post(CHAT, json=body), range(count)))
@@ -327,35 +332,35 @@ class TestRetries:
 class TestBreaker:
     """Given a model that keeps failing, it is left alone and probed."""
 
-    def test_it_opens_probes_and_closes(
-        self, gateway: GatewayProcess, upstream: ModelServer
-    ) -> None:
+    def test_it_opens(self, gateway: GatewayProcess, upstream: ModelServer) -> None:
         upstream.script = Script.of("status=500")
-        opening = time.monotonic()
         assert [code(ask(gateway, "brittle")) for _ in range(3)] == ["upstream_error"] * 3
         answer = ask(gateway, "brittle")
-        if time.monotonic() - opening < OPEN:  # else this machine was too busy to see it open
-            assert (answer.status_code, code(answer)) == (503, "upstream_breaker_open")
-            assert 1 <= int(answer.headers["retry-after"]) <= OPEN
-            assert len(upstream.requests) == 3, "nothing was sent"
-            *_, receipt = gateway.receipts(4)
-            assert [one.code for one in receipt.attempts] == ["upstream_breaker_open"]
-            assert receipt.cost == 0
+        assert (answer.status_code, code(answer)) == (503, "upstream_breaker_open")
+        assert 1 <= int(answer.headers["retry-after"]) <= FOR_GOOD
+        assert len(upstream.requests) == 3, "nothing was sent"
+        *_, receipt = gateway.receipts(4)
+        assert [one.code for one in receipt.attempts] == ["upstream_breaker_open"]
+        assert receipt.cost == 0
+
+    def test_it_probes_and_closes(self, gateway: GatewayProcess, upstream: ModelServer) -> None:
+        upstream.script = Script.of("status=500")
+        assert [code(ask(gateway, "mending")) for _ in range(3)] == ["upstream_error"] * 3
         time.sleep(OPEN + 0.1)
         upstream.reset()
         upstream.script = Script.of("first=1 slow_first_token=1s")
         with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            probe = pool.submit(ask, gateway, "brittle")
+            probe = pool.submit(ask, gateway, "mending")
             upstream.wait_until(lambda server: len(server.requests) == 1)
-            others = list(pool.map(lambda _: ask(gateway, "brittle"), range(5)))
+            others = list(pool.map(lambda _: ask(gateway, "mending"), range(5)))
             assert said(probe.result()) == ANSWER
         turned_away = [answer for answer in others if answer.status_code == 503]
         assert {code(answer) for answer in turned_away} == {"upstream_breaker_open"}
         assert len(upstream.requests) == 1 + 5 - len(turned_away)
-        assert said(ask(gateway, "brittle")) == ANSWER, "it is closed again"
+        assert said(ask(gateway, "mending")) == ANSWER, "it is closed again"
         told = log_of(gateway).read_text()
         for words in ("open: 3 of 3 tries failed", "half-open: one probe", "closed: the probe was"):
-            assert f"breaker of model brittle: {words}" in told
+            assert f"breaker of model mending: {words}" in told
 
     def test_its_fallback_answers_at_once(
         self, gateway: GatewayProcess, upstream: ModelServer
@@ -421,7 +426,11 @@ class TestKeys:
 
 
 class TestClocks:
-    """Given a model that is slow, each of the route's clocks ends it with its own code."""
+    """Given a model that is slow, each of the route's clocks ends it with its own code.
+
+    No time is measured here: each fault ends by itself, or meets the next clock, later than the
+    clock that is to end it, and would then have another code.
+    """
 
     @pytest.mark.parametrize(
         ("route", "stream", "fault", "known", "tries"),
@@ -430,7 +439,7 @@ class TestClocks:
             ("full", False, "status=500", "upstream_connect_timeout", 0),
             ("clocks", True, "hang", "upstream_first_token_timeout", 1),
             ("clocks", True, "silence", "upstream_first_token_timeout", 1),
-            ("clocks", False, "hang", "upstream_total_timeout", 1),
+            ("clocks", False, "hang=8s", "upstream_total_timeout", 1),
             ("clocks", True, "stall=3", "upstream_idle_timeout", 1),
             ("clocks", True, "slow_tokens=400ms", "upstream_total_timeout", 1),
         ],
@@ -446,9 +455,7 @@ class TestClocks:
         tries: int,
     ) -> None:
         upstream.script = Script.of(fault)
-        started = time.monotonic()
         answer = ask(gateway, route, stream=stream)
-        assert time.monotonic() - started < CLOCKS.total + 5, "with room for a busy machine"
         if answer.status_code == 200:
             assert json.loads(events(answer)[-1])["error"]["code"] == known
         else:
@@ -461,32 +468,31 @@ class TestClocks:
     def test_all_tries_share_the_one_deadline_of_the_request(
         self, gateway: GatewayProcess, upstream: ModelServer, spare: ModelServer, stream: bool
     ) -> None:
-        """The second model has what the first has left, not a whole clock of its own."""
-        upstream.script = spare.script = Script.of("hang")
+        """The second model has what the first has left: with a whole clock of its own it would
+        answer."""
+        upstream.script = Script.of("hang")
+        spare.script = Script.of("slow_first_token=1.4s")
         answer = ask(gateway, "all-slow", stream=stream)
         assert answer.status_code == 504
         (receipt,) = gateway.receipts(1)
         first = "upstream_first_token_timeout" if stream else "upstream_answer_timeout"
         assert [one.code for one in receipt.attempts] == [first, "upstream_total_timeout"]
         assert code(answer) == first, "what went wrong first is told"
-        assert sum(one.ms for one in receipt.attempts) < SHORT.total * 1000 + 400, (
-            "two whole clocks would be 500 ms more"
-        )
         for server in (upstream, spare):
             server.wait_until(lambda one: one.requests[0].client_closed is not None)
 
     def test_waits_between_tries_count_too(
         self, gateway: GatewayProcess, upstream: ModelServer
     ) -> None:
-        """A model that asks to wait for most of the time leaves the rest of it and no more."""
-        upstream.script = Script.of("times=1 status=503 retry_after=1", "hang")
+        """A model that asks to wait for most of the time leaves the rest of it and no more: with
+        all of it the second try would have its answer."""
+        upstream.script = Script.of("times=1 status=503 retry_after=1", "slow_first_token=2s")
         answer = ask(gateway, "clocks", stream=False)
         assert (answer.status_code, code(answer)) == (502, "upstream_error")
         (receipt,) = gateway.receipts(1)
         tries = [one.code for one in receipt.attempts]
         assert tries == ["upstream_error", "upstream_total_timeout"]
         assert receipt.attempts[1].waited >= 1000
-        assert receipt.attempts[1].ms < CLOCKS.total * 1000 - 900, "the wait was taken from it"
 
 
 class TestStandIns:

@@ -130,9 +130,8 @@ def test_given_valkey_dies_then_requests_go_on_and_the_cache_comes_back_by_itsel
             assert plan(gateway).headers["x-tidegate-cache"] == "hit"
             # when it freezes
             os.kill(child.pid, signal.SIGSTOP)
-            started = time.monotonic()
+            # one patience at most: with several its deadline would be over and it would fail
             assert plan(gateway, "frozen").status_code == 200
-            assert time.monotonic() - started < 4, "one patience at most, and the call itself"
             os.kill(child.pid, signal.SIGCONT)
             # when it is killed
             child.kill()
@@ -261,12 +260,10 @@ def test_given_a_worker_that_cannot_start_then_the_gateway_says_why_and_ends(
         sample_release(upstream.base_url), ledger=LedgerSettings(redact="nowhere:mask")
     )
     gateway = GatewayProcess(tmp_path, release, database_url, valkey_url)
-    started = time.monotonic()
     with pytest.raises(AssertionError, match="redactor_missing"):
         gateway.start()
     assert gateway.process is not None
-    assert gateway.process.wait(5) == 1
-    assert time.monotonic() - started < 15
+    assert gateway.process.poll() == 1, "it ended before anybody lost patience"
 
 
 def test_given_a_model_that_no_route_names_then_its_missing_key_hurts_nobody(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import httpx
@@ -50,9 +49,7 @@ def test_before_the_first_content_a_stream_can_still_fail_with_a_status(
     gateway: GatewayProcess, upstream: ModelServer, fault: str, code: str, status: int
 ) -> None:
     upstream.script = Script.of(fault)
-    started = time.monotonic()
-    answer = post(gateway, "plain", stream=True)
-    assert time.monotonic() - started < 3
+    answer = post(gateway, "plain", stream=True)  # a later clock would give another code
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     (receipt,) = gateway.receipts(1)
     assert (receipt.outcome, receipt.code, receipt.status) == ("failed", code, status)
@@ -118,16 +115,14 @@ def test_after_content_a_failure_is_told_in_band_and_never_looks_like_an_ending(
         ("status=503", "upstream_error"),
         ("reset", "upstream_cut"),
         ("cut=4", "upstream_cut"),
-        ("hang", "upstream_total_timeout"),
+        ("hang=8s", "upstream_total_timeout"),  # later it would be cut
     ],
 )
 def test_whole_answers_fail_with_a_status(
     gateway: GatewayProcess, upstream: ModelServer, fault: str, code: str
 ) -> None:
     upstream.script = Script.of(fault)
-    started = time.monotonic()
     answer = post(gateway, "plain")
-    assert time.monotonic() - started < 8
     assert answer.status_code in (502, 504)
     assert answer.json()["error"]["code"] == code
     (receipt,) = gateway.receipts(1)
