@@ -22,6 +22,8 @@ def make_id_source(
 
     def new_id() -> str:
         nonlocal pool, at
+        # A process that was forked without exec(2) would make the ids of this pool once more:
+        # nothing here is started so.
         if at >= len(pool):
             pool, at = entropy(4096)[:4095].hex(), 0
         random = pool[at : at + 19]

@@ -35,6 +35,7 @@ def file_lock(
             if time.monotonic() >= until or give_up():
                 raise LockHeld(path, _holder(handle))
             time.sleep(0.05)
+        # Only the holder writes the file, and only to name itself: what counts is the lock.
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield

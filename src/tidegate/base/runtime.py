@@ -66,7 +66,7 @@ def write_private(path: Path, data: bytes) -> None:
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
-    os.replace(part, path)
+    os.replace(part, path)  # a reader sees the old bytes or the new ones, never a part
 
 
 def write_runtime(runtime: Runtime) -> None:
@@ -98,6 +98,7 @@ def read_runtime(app: Path) -> Runtime:
 def _alive(pid: int, written: float) -> bool:
     """Whether ``pid`` is still the process that wrote the file, not a later one with that id."""
     try:
+        # A second of slack: the start of a process is computed from the time of boot, and rounded.
         return psutil.Process(pid).create_time() <= written + 1.0
     except psutil.Error:
         return False

@@ -106,6 +106,7 @@ def _signals(stop: asyncio.Event, supervisor: Supervisor) -> Iterator[None]:
 
     def on_signal() -> None:
         if stop.is_set():
+            # Not stop(): the person has waited long enough, and draining would go on.
             log.warning("killed")
             supervisor.kill()
         stop.set()

@@ -56,6 +56,7 @@ class Batcher:
             future: asyncio.Future[EncodedTexts] = asyncio.get_running_loop().create_future()
             self._waiting.append((texts[at : at + SLICE], future))
             self._arrived.set()
+            # One slice at a time: the next one queues behind the slices of other requests.
             encoded = await future
             yield encoded.vectors, encoded.tokens
 

@@ -62,6 +62,7 @@ class OtlpExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         with self._lock:
+            # The deque drops its oldest without a word, so they are counted before it does.
             self._dropped += max(0, len(self._waiting) + len(spans) - KEEP)
             self._waiting.extend(spans)
             if time.monotonic() < self._not_before and not self._closed:

@@ -69,6 +69,8 @@ if ARGV[1] == 's' then
       end
     end
     if spent > 0 then
+      -- max(now, at): the time of a counter never moves back, though clocks do (a failover, two
+      -- gateways): a bucket would drain the same seconds twice.
       local used, at = num(state[1] or 0), num(state[2] or 0)
       if rate > 0 and now > at then used = max(0, used - (now - at) * rate) end
       if left then
@@ -103,6 +105,7 @@ for i = 1, #KEYS do
   if rate > 0 and now > t then u = max(0, u - (now - t) * rate) end
   used[i], reserved[i], at[i] = u, l, t
   room[i] = num(ARGV[a + 3]) - u - l
+  -- Of a drained bucket the use is a fraction: without the slack its last whole unit is refused.
   if num(ARGV[a + 1]) > room[i] + 1e-6 then
     local mask = num(ARGV[a])
     barred = bit.bor(barred, mask)

@@ -147,7 +147,7 @@ class ValkeyClient:
                 if parts.scheme != "unix" and parts.path.strip("/"):
                     await protocol.send((b"SELECT", parts.path.strip("/")))
                 await protocol.send((b"PING",))
-            except BaseException:
+            except BaseException:  # cancelled or timed out, too: nobody else knows this socket
                 protocol.close("the connection was not accepted")
                 raise
         return protocol
