@@ -6,11 +6,10 @@ from typing import Literal
 
 import click
 
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError
 from tidegate.cli.flip import Flip, switch_options
 from tidegate.cli.known import require_known, require_surge
-from tidegate.switches import EVERY, Cap
-from tidegate.switches.write import lift_cap, set_cap
+from tidegate.switches import EVERY, Cap, lift_cap, set_cap
 
 
 @click.command(

@@ -9,13 +9,12 @@ from typing import Any
 import click
 import msgspec
 
-from tidegate.base.errors import UsageError
-from tidegate.base.runtime import read_runtime
+from tidegate.base import UsageError, read_runtime
 from tidegate.cli.flip import Flip, switch_options
-from tidegate.registry.releases import load_release
+from tidegate.registry import load_release
 from tidegate.spec import locate
-from tidegate.stores.open import connected
-from tidegate.switches.write import (
+from tidegate.stores import connected
+from tidegate.switches import (
     FlagVersion,
     flag_document,
     list_flags,
@@ -54,7 +53,7 @@ def set_(file: Path, app: str, flip: Flip) -> None:
     It is checked first: what flagd would answer with a guess is refused, and the flags in force
     stay.
     """
-    from tidegate.switches.flags import HASH_FORM, check, require_form
+    from tidegate.switches import HASH_FORM, check, require_form
 
     body = _text(file)
     check(body)
@@ -111,7 +110,7 @@ def list_(app: str, as_json: bool) -> None:
 @_JSON
 def eval_(key: str, pairs: tuple[str, ...], file: Path | None, app: str, as_json: bool) -> None:
     """Say which variant of the flag KEY a request gets, and why."""
-    from tidegate.switches.flags import Flags
+    from tidegate.switches import Flags
 
     where, body = (str(file), _text(file)) if file else _in_force(app)
     flags = Flags(body)

@@ -13,12 +13,10 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from tidegate.base.durations import parse_duration
+from tidegate.base import parse_duration
 from tidegate.spec import locate
-from tidegate.stores.open import connected
-from tidegate.switches import Change
-from tidegate.switches.workers import ACKS, Outcome, wait_acknowledged
-from tidegate.switches.write import Author
+from tidegate.stores import connected
+from tidegate.switches import ACKS, Author, Change, Outcome, wait_acknowledged
 
 Make = Callable[[psycopg.Connection, Author], Change]
 

@@ -9,12 +9,10 @@ from datetime import UTC, datetime, timedelta
 import click
 import msgspec
 
-from tidegate.base.durations import parse_duration
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError, parse_duration
 from tidegate.spec import locate
-from tidegate.stores.open import connected
-from tidegate.switches import Priority
-from tidegate.switches.keys import Key, create_key, list_keys, revoke_key
+from tidegate.stores import connected
+from tidegate.switches import Key, Priority, create_key, list_keys, revoke_key
 
 _APP = click.argument("app", default=".", metavar="[APP]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -7,12 +7,10 @@ from collections.abc import Callable
 import click
 import psycopg
 
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError
 from tidegate.cli.flip import Flip, switch_options
 from tidegate.cli.known import Killed, require_known
-from tidegate.switches import EVERY, Change, Kill
-from tidegate.switches.values import KillKind
-from tidegate.switches.write import Author, kill, lift_kill
+from tidegate.switches import EVERY, Author, Change, Kill, KillKind, kill, lift_kill
 
 _APP = click.option("--app", default=".", metavar="APP", help="The app's folder.")
 _OFF = click.option("--off", is_flag=True, help="Lift it: serve again.")

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from tidegate.base.errors import RuntimeStateError, UsageError
-from tidegate.base.runtime import read_runtime
-from tidegate.registry.releases import load_release
-from tidegate.release.values import Release
-from tidegate.secrets.resolve import plain_name
-from tidegate.spec import locate
-from tidegate.spec.mistakes import nearest
-from tidegate.stores.open import connected
+from tidegate.base import RuntimeStateError, UsageError, read_runtime
+from tidegate.registry import load_release
+from tidegate.release import Release
+from tidegate.secrets import plain_name
+from tidegate.spec import locate, nearest
+from tidegate.stores import connected
 from tidegate.switches import EVERY, list_keys, snapshot
 
 Killed = Literal["route", "model", "tool", "tenant"]

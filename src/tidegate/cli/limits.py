@@ -9,15 +9,21 @@ import time
 import click
 import msgspec
 
-from tidegate.base.durations import format_duration
-from tidegate.base.errors import StoreError
-from tidegate.base.runtime import read_runtime
-from tidegate.registry.releases import load_release
-from tidegate.release.values import Limit, Release
+from tidegate.base import StoreError, format_duration, read_runtime
+from tidegate.registry import load_release
+from tidegate.release import Limit, Release
 from tidegate.spec import locate
-from tidegate.stores.counters import CounterState, read_counters
-from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
-from tidegate.stores.windows import NANO, Unit, Window, counter_stem, window_at
+from tidegate.stores import (
+    NANO,
+    CounterState,
+    Unit,
+    ValkeyClient,
+    ValkeyDown,
+    Window,
+    counter_stem,
+    read_counters,
+    window_at,
+)
 
 _PATIENCE = 2.0
 

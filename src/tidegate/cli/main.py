@@ -12,7 +12,7 @@ import sys
 import click
 
 from tidegate import __version__
-from tidegate.base.errors import TidegateError
+from tidegate.base import TidegateError
 
 COMMANDS = {
     "init": "write a working starter app",

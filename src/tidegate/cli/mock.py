@@ -7,9 +7,7 @@ import os
 
 import click
 
-from tidegate.testing import Echo, ModelServer, Script, Words
-from tidegate.testing.answers import Answer
-from tidegate.testing.timings import parse_timing
+from tidegate.testing import Answer, Echo, ModelServer, Script, Words, parse_timing
 
 _EPILOG = """\b
 Examples:

@@ -13,10 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
-from tidegate.registry.artifacts import Store, fetch, locate, open_store
-from tidegate.registry.ports import Progress
-from tidegate.release.build import resolve_models
-from tidegate.release.values import Artifact
+from tidegate.registry import Progress, Store, fetch, locate, open_store
+from tidegate.release import Artifact, resolve_models
 from tidegate.spec import load
 
 

@@ -11,9 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.base.durations import format_duration
-from tidegate.ledger.questions import Picture, Profile, Quantiles, StageRow
-from tidegate.ledger.spans import tidy
+from tidegate.base import format_duration
+from tidegate.ledger import Picture, Profile, Quantiles, StageRow, tidy
 
 _BAR = 12
 """Characters of the bar of a share of 100%."""

@@ -10,13 +10,11 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from tidegate.base.durations import parse_duration
-from tidegate.base.errors import StoreError, UsageError
+from tidegate.base import StoreError, UsageError, parse_duration
 from tidegate.cli.pictures import draw_profile, plain_console
-from tidegate.ledger.questions import Profile, profile, require_content
-from tidegate.ledger.reading import reading
+from tidegate.ledger import Profile, profile, reading, require_content
 from tidegate.spec import locate
-from tidegate.stores.open import database_for
+from tidegate.stores import database_for
 
 _REFRESH = 2.0
 

@@ -13,17 +13,24 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.base.durations import format_duration
+from tidegate.base import format_duration
 from tidegate.cli.pictures import bar, money, plain_console, shorten
 from tidegate.cli.profile import parse_window
-from tidegate.ledger.find import Kept, ReceiptFilter, find_receipts, one_receipt
-from tidegate.ledger.reading import reading
-from tidegate.ledger.receipts import STAGES, Attempt, Receipt
-from tidegate.ledger.rollups import cost_is_unknown
-from tidegate.ledger.spans import tidy
+from tidegate.ledger import (
+    STAGES,
+    Attempt,
+    Kept,
+    Receipt,
+    ReceiptFilter,
+    cost_is_unknown,
+    find_receipts,
+    one_receipt,
+    reading,
+    tidy,
+)
 from tidegate.spec import locate
 from tidegate.spec.load import FILE
-from tidegate.stores.open import database_for
+from tidegate.stores import database_for
 
 _SHORT = 16
 """Digits of an id in a list: a millisecond and 12 random bits."""

@@ -11,19 +11,23 @@ from pathlib import Path
 import click
 import msgspec
 
-from tidegate.base.errors import UsageError
-from tidegate.base.runtime import read_runtime
+from tidegate.base import UsageError, read_runtime
 from tidegate.cli.flip import Flip, switch_options
 from tidegate.cli.known import require_known
-from tidegate.ledger.gauges import read_gauges
-from tidegate.registry.releases import load_release
-from tidegate.secrets import fingerprint, resolve
-from tidegate.secrets.resolve import place_of, plain_name, read_keys
-from tidegate.secrets.store import add_key, remove_key
+from tidegate.ledger import read_gauges
+from tidegate.registry import load_release
+from tidegate.secrets import (
+    add_key,
+    fingerprint,
+    place_of,
+    plain_name,
+    read_keys,
+    remove_key,
+    resolve,
+)
 from tidegate.spec import locate
-from tidegate.stores.open import connected
-from tidegate.switches import SecretKey, SecretState, snapshot
-from tidegate.switches.write import set_secret_key
+from tidegate.stores import connected
+from tidegate.switches import SecretKey, SecretState, set_secret_key, snapshot
 
 _APP = click.option("--app", default=".", metavar="APP", help="The app's folder.")
 _CODES = "Exit codes: 0 in force in every worker, 1 not in all of them (they are named), 2 usage."

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from tidegate.spec import locate
-from tidegate.stores.open import connected
+from tidegate.stores import connected
 from tidegate.switches import (
     Cap,
     Change,

@@ -6,16 +6,13 @@ import json
 
 import click
 
-from tidegate.base.errors import UsageError
-from tidegate.base.runtime import STATE_FOLDER
+from tidegate.base import STATE_FOLDER, UsageError
 from tidegate.cli.flip import Flip, switch_options
-from tidegate.registry.releases import load_release, resolve
-from tidegate.release.values import Release
-from tidegate.spec import locate
-from tidegate.spec.mistakes import nearest
-from tidegate.stores.open import connected
-from tidegate.switches import EVERY, Weight, snapshot
-from tidegate.switches.write import set_traffic
+from tidegate.registry import load_release, resolve
+from tidegate.release import Release
+from tidegate.spec import locate, nearest
+from tidegate.stores import connected
+from tidegate.switches import EVERY, Weight, set_traffic, snapshot
 
 _ALL = "all"
 """How every route is named here."""

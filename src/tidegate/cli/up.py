@@ -17,25 +17,31 @@ from typing import Any
 import click
 import msgspec
 
-from tidegate.base.children import ChildSpec, log_folder
-from tidegate.base.errors import RuntimeStateError
-from tidegate.base.locks import LockHeld, file_lock
-from tidegate.base.runtime import STATE_FOLDER, PoolAddress, Runtime
+from tidegate.base import (
+    STATE_FOLDER,
+    ChildSpec,
+    LockHeld,
+    PoolAddress,
+    Runtime,
+    RuntimeStateError,
+    file_lock,
+    log_folder,
+)
 from tidegate.cli.build import build_app
 from tidegate.cli.models import progress_bars
-from tidegate.deploy.local import plan_app, prepare_database
-from tidegate.deploy.probes import ensure_port_free
-from tidegate.deploy.rules import Doors
-from tidegate.deploy.run import serve
-from tidegate.deploy.upstreams import require_bindable
-from tidegate.pools import fetch_files, plan_pool
-from tidegate.pools.loopback import free_port
-from tidegate.registry import open_store
-from tidegate.registry.releases import short
-from tidegate.release.values import Release, reachable_models
+from tidegate.deploy import (
+    Doors,
+    ensure_port_free,
+    plan_app,
+    prepare_database,
+    require_bindable,
+    serve,
+)
+from tidegate.pools import fetch_files, free_port, plan_pool
+from tidegate.registry import open_store, short
+from tidegate.release import Release, reachable_models
 from tidegate.spec import locate
-from tidegate.stores.open import postgres_lock
-from tidegate.stores.settings import read_store_settings
+from tidegate.stores import postgres_lock, read_store_settings
 
 _PORT = click.IntRange(0, 65535)
 

@@ -9,8 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from tidegate.base.durations import parse_duration
-from tidegate.base.errors import StoreError, TidegateError, UsageError
+from tidegate.base import StoreError, TidegateError, UsageError, parse_duration
 from tidegate.console.door import RuntimeFile, refusal
 from tidegate.console.metrics import (
     read_totals,
@@ -19,11 +18,16 @@ from tidegate.console.metrics import (
     render_workers,
     text_of,
 )
-from tidegate.ledger.find import ReceiptFilter, find_receipts, one_receipt
-from tidegate.ledger.gauges import read_gauges
-from tidegate.ledger.questions import profile
-from tidegate.ledger.reading import reading
-from tidegate.ledger.status import is_fresh, read_status
+from tidegate.ledger import (
+    ReceiptFilter,
+    find_receipts,
+    is_fresh,
+    one_receipt,
+    profile,
+    read_gauges,
+    read_status,
+    reading,
+)
 
 Handler = Callable[[Request], Response]
 _FILTERS = (

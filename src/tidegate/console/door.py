@@ -10,8 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tidegate.base.errors import RequestError, RuntimeStateError, TidegateError, UsageError
-from tidegate.base.runtime import Runtime, read_runtime
+from tidegate.base import (
+    RequestError,
+    Runtime,
+    RuntimeStateError,
+    TidegateError,
+    UsageError,
+    read_runtime,
+)
 
 OPEN_PATHS = ("/health",)
 

@@ -7,10 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tidegate.ledger.gauges import WorkerGauges
-from tidegate.ledger.partitions import Connection
-from tidegate.ledger.spool_reader import backlog
-from tidegate.ledger.status import LedgerStatus, is_fresh
+from tidegate.ledger import Connection, LedgerStatus, WorkerGauges, backlog, is_fresh
 
 MOST_NAMES = 100
 """Routes, and journeys, with series of their own; the others are summed up as ``(other)``."""

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.console.api import Api, told
 from tidegate.console.door import Door, RuntimeFile, refusal
 from tidegate.console.traces import SpanInbox, receive_traces
-from tidegate.ledger.run import SPANS
+from tidegate.ledger import SPANS
 
 
 def make_app(state: Path, inbox: SpanInbox | None = None) -> Starlette:

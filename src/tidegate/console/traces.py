@@ -13,12 +13,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.console.door import refusal, status_of
-from tidegate.ledger.otlp import JSON, LARGEST_BODY, PROTOBUF, Decoded, decode
-from tidegate.ledger.spans import Span, SpanBatch
-from tidegate.ledger.spool import SpoolWriter
-from tidegate.ledger.spool_reader import backlog
+from tidegate.ledger import (
+    JSON,
+    LARGEST_BODY,
+    PROTOBUF,
+    Decoded,
+    Span,
+    SpanBatch,
+    SpoolWriter,
+    backlog,
+    decode,
+)
 
 MOST_BACKLOG = 64 << 20
 """Bytes of spooled spans; beyond it exporters are asked to wait."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tidegate.base.locks import LockHeld, file_lock
+from tidegate.base import LockHeld, file_lock
 from tidegate.ledger.run import Loop
 
 

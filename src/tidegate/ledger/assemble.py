@@ -19,7 +19,7 @@ import msgspec
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.rollups import cost_is_unknown
 from tidegate.ledger.spans import Span, tidy
-from tidegate.stats.share import OTHER
+from tidegate.stats import OTHER
 
 MOST_STAGE_SPANS = 1000
 """Stage spans of one journey that are told apart; further ones are part of what is around them."""

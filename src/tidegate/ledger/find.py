@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.base.errors import UsageError
-from tidegate.base.money import Usage
+from tidegate.base import Usage, UsageError
 from tidegate.ledger.partitions import Connection
 from tidegate.ledger.receipts import Attempt, Receipt
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.runtime import write_private
+from tidegate.base import write_private
 
 _FRESH = 10.0
 """Seconds; a worker whose loop turns, on a disk with room, reports once a second."""

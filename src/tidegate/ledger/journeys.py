@@ -8,7 +8,7 @@ import numpy as np
 
 from tidegate.ledger.assemble import Journey
 from tidegate.ledger.rollups import Rollup, RollupKey, bounded, build_rollup, clean
-from tidegate.stats.share import OTHER
+from tidegate.stats import OTHER
 
 PIECE = "\t"
 """Between an app stage and a gateway stage inside it, in the names of a journey's roll-up."""

@@ -16,7 +16,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.ledger.spans import (
     JOURNEY,
     LONGEST_VALUE,

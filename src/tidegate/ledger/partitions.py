@@ -12,7 +12,7 @@ import psycopg
 import psycopg.rows
 from psycopg import sql
 
-from tidegate.release.values import LedgerSettings
+from tidegate.release import LedgerSettings
 
 Connection = psycopg.Connection[psycopg.rows.TupleRow]
 

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from tidegate.base.durations import format_duration
-from tidegate.base.errors import RuntimeStateError, UsageError
+from tidegate.base import RuntimeStateError, UsageError, format_duration
 from tidegate.ledger.journeys import PIECE
 from tidegate.ledger.partitions import Connection
 from tidegate.ledger.receipts import STAGES
 from tidegate.ledger.rollups import FIRST_TOKEN, STAGE, TOTAL, Rollup
-from tidegate.stats.share import OTHER, shares
-from tidegate.stats.sketch import Sketch
+from tidegate.stats import OTHER, Sketch, shares
 
 LONGEST_WINDOW = 400 * 86400.0
 USUAL_ORDER = ("prompt", "retrieval", "model", "tools", "database", "rendering")

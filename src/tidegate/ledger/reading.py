@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from tidegate.base.errors import StoreError, UsageError
+from tidegate.base import StoreError, UsageError
 from tidegate.ledger.partitions import Connection
 
 

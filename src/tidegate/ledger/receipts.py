@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.base.money import Usage
+from tidegate.base import Usage
 
 STAGES = ("admit", "render", "cache", "route", "call", "guard", "record")
 """The gateway's stages, in the order a request walks them."""

@@ -16,8 +16,7 @@ import numpy as np
 
 from tidegate.ledger.receipts import ATTEMPT_CODES, STAGES, Receipt
 from tidegate.ledger.spans import tidy
-from tidegate.stats.share import Shelves
-from tidegate.stats.sketch import Sketch
+from tidegate.stats import Shelves, Sketch
 
 TOTAL, FIRST_TOKEN, STAGE = "total", "first_token", "stage."
 MANY = "(many)"

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import psycopg
 
-from tidegate.base.errors import RuntimeStateError
+from tidegate.base import RuntimeStateError
 from tidegate.ledger.loader import ReceiptLoader, SpanLoader
 from tidegate.ledger.partitions import Connection, Partitions
 from tidegate.ledger.settings import database_url, ledger_settings
 from tidegate.ledger.span_store import AT_ONCE, SpanStore
 from tidegate.ledger.status import LedgerStatus, write_status
 from tidegate.ledger.store import ReceiptStore
-from tidegate.release.values import LedgerSettings
+from tidegate.release import LedgerSettings
 
 log = logging.getLogger("tidegate.ledger")
 

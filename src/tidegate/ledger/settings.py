@@ -8,12 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError, RuntimeStateError
-from tidegate.base.runtime import Runtime, read_runtime
-from tidegate.release.encoding import decode_release
-from tidegate.release.manifest import Manifest
-from tidegate.release.values import LedgerSettings
-from tidegate.stores.settings import read_store_settings
+from tidegate.base import ReleaseError, Runtime, RuntimeStateError, read_runtime
+from tidegate.release import LedgerSettings, Manifest, decode_release
+from tidegate.stores import read_store_settings
 
 
 def database_url(state: Path, environment: Mapping[str, str] = os.environ) -> str:

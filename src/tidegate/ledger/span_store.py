@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from tidegate.base.money import Usage
+from tidegate.base import Usage
 from tidegate.ledger.assemble import Journey, assemble
 from tidegate.ledger.journeys import at_of, journey_rollups
 from tidegate.ledger.partitions import Connection, Partitions

@@ -22,7 +22,7 @@ from struct import Struct
 
 import msgspec
 
-from tidegate.base.ids import new_id
+from tidegate.base import new_id
 
 log = logging.getLogger("tidegate.ledger.spool")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.runtime import write_private
+from tidegate.base import write_private
 
 _FRESH = 10.0
 """Seconds; a loader that runs, on a disk with room, reports once a second."""

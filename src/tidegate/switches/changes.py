@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import psycopg
 
-from tidegate.base.errors import StoreError
+from tidegate.base import StoreError
 
 CHANNEL = "tidegate_switches"
 """NOTIFY channel of every switch; the payload is the new version."""

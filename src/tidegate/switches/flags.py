@@ -14,8 +14,7 @@ from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
-from tidegate.base import flag_rules
-from tidegate.base.errors import ReleaseError, UsageError
+from tidegate.base import ReleaseError, UsageError, flag_rules
 
 HASH_FORM = flag_rules.HASH_FORM
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 import psycopg
 
-from tidegate.base.errors import StoreError
+from tidegate.base import StoreError
 from tidegate.switches.changes import changing
 from tidegate.switches.rules import Priority, token_hash
 

@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from tidegate.base.runtime import write_private
+from tidegate.base import write_private
 from tidegate.switches.changes import CHANNEL
 from tidegate.switches.snapshot import SNAPSHOT_QUERY, VERSION_QUERY, snapshot_of
 from tidegate.switches.values import Standing, SwitchSnapshot

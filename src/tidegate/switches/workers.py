@@ -17,8 +17,7 @@ from pathlib import Path
 import msgspec
 import psycopg
 
-from tidegate.base.hashing import sha256
-from tidegate.base.ids import new_id
+from tidegate.base import new_id, sha256
 from tidegate.switches.changes import Change
 from tidegate.switches.values import Standing
 

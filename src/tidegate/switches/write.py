@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 import psycopg
 
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError
 from tidegate.switches.changes import Change, Draft, changing, user_name
 from tidegate.switches.snapshot import snapshot
 from tidegate.switches.values import Cap, FlagDocument, Kill, KillKind, SecretKey, Weight

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy
 
-from tidegate.base.hashing import canonical_json
+from tidegate.base import canonical_json
 
 Json = dict[str, Any]
 

@@ -21,7 +21,7 @@ from types import TracebackType
 
 import uvloop
 
-from tidegate.base.errors import PoolError, UsageError
+from tidegate.base import PoolError, UsageError
 from tidegate.testing.answers import Answer, Words
 from tidegate.testing.anthropic_dialect import AnthropicDialect
 from tidegate.testing.beats import Beats, encode, plain

@@ -10,8 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from tidegate.base.durations import parse_duration
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError, parse_duration
 from tidegate.testing import faults
 from tidegate.testing.faults import Fault
 from tidegate.testing.seen import SeenRequest

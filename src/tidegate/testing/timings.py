@@ -8,8 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from tidegate.base.durations import parse_duration
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError, parse_duration
 
 
 class Timing(Protocol):
