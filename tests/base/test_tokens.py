@@ -43,10 +43,11 @@ def test_a_long_text_does_not_hold_the_loop() -> None:
     async def main() -> float:
         await count_tokens("the vocabulary is loaded")
         counting = asyncio.create_task(count_tokens("word " * 400_000))
-        longest, before = 0.0, time.perf_counter()
+        # CPU time of this process, so that only its own counting can make a turn long.
+        longest, before = 0.0, time.process_time()
         while not counting.done():
             await asyncio.sleep(0)
-            now = time.perf_counter()
+            now = time.process_time()
             longest, before = max(longest, now - before), now
         assert await counting > 399_000
         return longest

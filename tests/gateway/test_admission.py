@@ -26,7 +26,7 @@ from tests.gateway.test_bad_luck import workers
 from tests.gateway.test_gauges import told
 from tidegate.release.values import Caps, QueueSettings, Release, Route, Surge, Timeouts
 from tidegate.switches import create_key
-from tidegate.testing import ModelServer, Script, Words
+from tidegate.testing import Hold, ModelServer, Script, Step, Words
 
 LONG = Timeouts(connect=1, first_token=8, idle=8, total=10)
 
@@ -96,13 +96,17 @@ def code(answer: httpx.Response) -> str:
 
 @contextmanager
 def busy(gateway: GatewayProcess, upstream: ModelServer, route: str, count: int = 1) -> Any:
-    """``count`` requests of ``route`` are at the model; yields their futures."""
-    upstream.script = Script.of(f"first={count} slow_first_token=1500ms")
+    """``count`` requests of ``route`` are at the model until this is left, or the model is
+    released; yields their futures."""
+    upstream.script = Script.of(Step(fault=Hold(), first=count))
     upstream.reset()
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         running = [pool.submit(ask, gateway, route, user=f"{n}", seed=n) for n in range(count)]
-        upstream.wait_until(lambda server: len(server.requests) == count)
-        yield running
+        try:
+            upstream.wait_until(lambda server: len(server.requests) == count)
+            yield running
+        finally:
+            upstream.release()
 
 
 def test_workers_together_never_exceed_the_places_of_a_route(
@@ -202,6 +206,7 @@ def test_a_higher_priority_displaces_a_lower_one_and_no_request_raises_its_own(
             served = pool.submit(ask, gateway, "narrow", headers=vip)
             displaced = waiting.result()
             assert (displaced.status_code, code(displaced)) == (503, "queue_full")
+            upstream.release()
             assert served.result().status_code == 200
         bad = ask(gateway, "narrow", headers={"x-tidegate-priority": "urgent"})
         assert (bad.status_code, code(bad)) == (400, "priority_unknown")
@@ -224,6 +229,7 @@ def test_a_wait_is_bounded_and_then_predicted(
             late = ask(gateway, "hasty")
             assert (late.status_code, code(late)) == (503, "overloaded")
             assert "no place within" in late.json()["error"]["message"]
+            time.sleep(1)  # so long that the next is predicted to take longer than may be waited
         assert running[0].result().status_code == 200
         with busy(gateway, upstream, "hasty"):
             late = ask(gateway, "hasty")
@@ -361,6 +367,7 @@ def test_given_sigterm_then_who_waits_is_still_served(
         ):
             waiting = pool.submit(ask, gateway, "narrow", stream=True)
             eventually(lambda: queue_of(gateway, "narrow")["waiting"] == 1)
+            threading.Timer(0.5, upstream.release).start()  # while the gateway drains
             gateway.stop()
             assert running[0].result().status_code == 200
             late = waiting.result()

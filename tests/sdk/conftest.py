@@ -33,7 +33,9 @@ class Door:
     token: str = "right"
     status: int = 200
     delay: float = 0.0
+    """Seconds until it answers."""
     posts: int = 0
+    answered: int = 0
     refused: int = 0
     services: set[str] = field(default_factory=set)
     spans: list[Span] = field(default_factory=list)
@@ -78,6 +80,7 @@ def open_door(serve: Callable[..., str]) -> Callable[..., Door]:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 door.posts += 1
                 time.sleep(door.delay)
+                door.answered += 1
                 right = self.headers["authorization"] == f"Bearer {door.token}"
                 status = door.status if right else 401
                 if status == 200 and self.path == "/v1/traces":

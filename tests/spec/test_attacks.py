@@ -53,12 +53,12 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nothing_more_can_be_said(tmp_path: Path, name: str) -> None:
     data, message = ATTACKS[name]
-    start = time.monotonic()
+    start = time.process_time()  # of this process alone: other work on the machine costs nothing
     mistake = only(mistakes(app(tmp_path, data)))
     assert message in mistake.message
     assert mistake.line >= 1
     assert mistake.column >= 1
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -134,9 +133,7 @@ def test_two_commands_at_once_take_turns(app_folder: Path) -> None:
         "    connection.execute('CREATE TABLE IF NOT EXISTS kept (n int)')\n"
         "    connection.execute('INSERT INTO kept VALUES (1)')\n"
     )
-    started = time.monotonic()
     commands = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [command.wait(60) for command in commands] == [0, 0]
-    assert time.monotonic() - started < 30
     with database_for(app_folder) as url:
         assert _count(url) == 2

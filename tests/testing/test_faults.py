@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -19,6 +20,7 @@ from tidegate.testing import (
     Fault,
     Filtered,
     Hang,
+    Hold,
     InvalidEvent,
     MissingDone,
     MissingField,
@@ -32,6 +34,7 @@ from tidegate.testing import (
     SlowFirstToken,
     SlowTokens,
     Stall,
+    Step,
     ToolCall,
     UsageWithChoices,
     Words,
@@ -348,3 +351,28 @@ def test_a_model_that_refuses_a_prefill() -> None:
         url = server.url + PATHS[0]
         assert httpx.post(url, json={"model": "m", "messages": said}).status_code == 400
         assert httpx.post(url, json={"model": "m", "messages": said[:1]}).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_is_held_is_whole_once_it_is_released(path: str, stream: bool) -> None:
+    with ModelServer(Words(6), script=Script.of(Step(fault=Hold(), first=2))) as server:
+        server.release()  # of nothing
+        with ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(Heard, server, path, stream, 20.0) for _ in range(2)]
+            server.wait_until(lambda one: len(one.requests) == 2)
+            assert server.statistics().in_flight == 2
+            assert [one.bytes_sent for one in server.requests] == [0, 0]
+            server.release()
+            held = {one.result().data for one in waiting}
+        server.script = Script()
+        server.reset()
+        assert held == {Heard(server, path, stream).data for _ in range(2)}
+
+
+def test_a_client_that_leaves_while_it_is_held_is_seen() -> None:
+    with ModelServer(script=Script.of(Step(fault=Hold()))) as server:
+        assert Heard(server, PATHS[0], True, patience=0.05).end == "silent"
+        server.wait_until(lambda one: one.requests[0].client_closed is not None)
+        server.release()
+        assert server.statistics().in_flight == 0

@@ -214,25 +214,27 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 
 
 def test_waits_are_those_of_the_distributions_and_nothing_is_held_back() -> None:
-    # Upper bounds are wide: the machine may be busy. What is held back would come all at once.
+    # Waits are only bounded from below: a busy machine adds to them. What is held back would come
+    # all at once.
     with (
         ModelServer(Words(9), first_token=1.0, inter_token=Constant(0.05)) as server,
         openai_client(server) as client,
     ):
         start = time.monotonic()
         stream = client.chat.completions.create(model="m", messages=ASK, stream=True)
-        assert time.monotonic() - start < 0.9  # the headers do not wait for the first token
+        assert server.requests[0].tokens_sent == 0  # the headers do not wait for the first token
         times = [time.monotonic() - start for c in stream if c.choices[0].delta.content]
-    assert 0.99 <= times[0] < 3
+    assert times[0] >= 0.99
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert statistics.median(gaps) == pytest.approx(0.05, abs=0.03)
+    assert statistics.median(gaps) >= 0.02
+    assert times[-1] >= 0.99 + 8 * 0.05 - 0.01
 
 
 def test_an_answer_that_is_not_streamed_takes_as_long_as_its_tokens() -> None:
     with ModelServer(Words(5), first_token=0.1, inter_token=0.02) as server:
         start = time.monotonic()
         chat(server)
-        assert 0.17 <= time.monotonic() - start < 3
+        assert time.monotonic() - start >= 0.17
 
 
 def test_requests_are_recorded_with_headers_body_and_end(server: ModelServer) -> None:

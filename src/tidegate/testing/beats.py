@@ -23,6 +23,7 @@ Part = Literal[
     "close",  # act: close the connection in order (FIN)
     "reset",  # act: break the connection (RST)
     "hang",  # act: send nothing more and keep the connection open
+    "hold",  # act: send nothing until the connection is released
 ]
 
 

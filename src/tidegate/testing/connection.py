@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
         self._keep_alive = True
         self._timer: asyncio.TimerHandle | None = None
         self._pending: Beat | None = None
-        self._paused = False
+        self._paused = self._held = False
 
     # -- transport ---------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,7 +78,13 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._beats is not None and self._timer is None:
+        if self._beats is not None and self._timer is None and not self._held:
+            self._step()
+
+    def release(self) -> None:
+        """Go on with an answer that is held; without one nothing happens."""
+        held, self._held = self._held, False
+        if held:
             self._step()
 
     def drop(self) -> None:
@@ -149,6 +155,9 @@ class Connection(asyncio.Protocol):
                     continue
                 case "token":
                     seen.tokens_sent += 1
+                case "hold":
+                    self._held = True
+                    return
                 case "close" | "reset" | "hang":
                     if head:
                         self._write(seen, head)

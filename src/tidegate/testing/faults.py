@@ -76,6 +76,13 @@ class Hang(msgspec.Struct, frozen=True):
     seconds: float | None = None
 
 
+class Hold(msgspec.Struct, frozen=True):
+    """Take the request and answer as usual once ``ModelServer.release`` is called: a slow model
+    whose end the test decides instead of a clock."""
+
+    name: ClassVar[str] = "hold"
+
+
 class Silence(msgspec.Struct, frozen=True):
     """Send the headers, then nothing."""
 
@@ -197,6 +204,7 @@ Fault = (
     Refuse
     | Reset
     | Hang
+    | Hold
     | Silence
     | SlowFirstToken
     | SlowTokens

@@ -151,6 +151,16 @@ class ModelServer:
         self._seen.clear()
         self._zero()
 
+    def release(self) -> None:
+        """Let every answer that is held (``Hold``) go on; one asked later is held again."""
+        if self._loop is not None and self._thread is not None:
+            # In the loop's turn: a request that ``requests`` shows is held before this runs.
+            self._loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        for connection in tuple(self._connections):
+            connection.release()
+
     def wait_until(self, condition: Callable[[ModelServer], bool], timeout: float = 5.0) -> None:
         """Return once ``condition(self)`` holds; raises TimeoutError with the statistics."""
         deadline = time.monotonic() + timeout

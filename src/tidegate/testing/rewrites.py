@@ -22,6 +22,7 @@ from tidegate.testing.faults import (
     Fault,
     Filtered,
     Hang,
+    Hold,
     InvalidEvent,
     MissingDone,
     MissingField,
@@ -74,6 +75,11 @@ def _reset(fault: Reset, beats: Beats, dialect: Dialect) -> Beats:
 
 def _hang(fault: Hang, beats: Beats, dialect: Dialect) -> Beats:
     yield Beat(0.0, "hang") if fault.seconds is None else Beat(fault.seconds, "close")
+
+
+def _hold(fault: Hold, beats: Beats, dialect: Dialect) -> Beats:
+    yield Beat(0.0, "hold")
+    yield from beats
 
 
 def _silence(fault: Silence, beats: Beats, dialect: Dialect) -> Beats:
@@ -256,6 +262,7 @@ _REWRITES: dict[type, Callable[[Any, Beats, Dialect], Beats]] = {
     Refuse: _refuse,
     Reset: _reset,
     Hang: _hang,
+    Hold: _hold,
     Silence: _silence,
     SlowTokens: _slow_tokens,
     Cut: _cut,
