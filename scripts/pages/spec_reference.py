@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tidegate.spec.notices import NOT_YET
 from tidegate.spec.schema import forms, schema
+from tidegate.spec.unbuilt import UNBUILT
 
 HEAD = """# The app spec, key by key
 
@@ -88,8 +88,9 @@ def _words(path: str, node: dict[str, Any]) -> str:
     )
     if examples := node.get("examples"):
         words += " For example " + ", ".join(f"`{example}`" for example in examples) + "."
-    if instead := _NOT_YET.get(path):
-        words += f" *Not acted on yet: {instead}.*"
+    if one := _UNBUILT.get(path):
+        words += f" *Not built yet: {one.instead}.*"
+        words += " *A mistake unless `experimental: true`.*" if one.protects else ""
     return _cell(words)
 
 
@@ -100,7 +101,7 @@ def _pattern(keys: tuple[str, ...]) -> str:
     return text.removeprefix(".")
 
 
-_NOT_YET = {_pattern(keys): instead for keys, instead in NOT_YET.items()}
+_UNBUILT = {_pattern(keys): one for keys, one in UNBUILT.items()}
 
 
 def _default(node: dict[str, Any]) -> str:

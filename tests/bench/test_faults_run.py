@@ -98,7 +98,7 @@ def test_a_bare_client_gets_its_word(id_: str) -> None:
 def test_tidegates_app_is_valid(tmp_path: Path) -> None:
     pairs = {"S01": Pair("s01", 1, 2), "S02": Pair("s02", 3, 4)}
     (tmp_path / "tidegate.yaml").write_text(yaml.safe_dump(tidegate.spec(pairs, hold=False)))
-    _, release = build_app(tmp_path)
+    release = build_app(tmp_path).release
     assert release.routes["s01"].models == ("s01-primary", "s01-fallback")
     assert release.models["s02-fallback"].base_url == "http://127.0.0.1:4/v1"
     assert release.routes["s02"].cache_ttl is None

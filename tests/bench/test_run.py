@@ -77,7 +77,7 @@ def test_growth_is_of_the_worker_that_grew_most_and_lived_through_both_marks() -
 def test_the_app_asks_the_upstream_what_the_peers_ask(tmp_path: Path) -> None:
     app = tmp_path / "app"
     tidegate.write_app(app, Upstreams(chat=1234, stream=1235), guard=True)
-    _, release = build_app(app)
+    release = build_app(app).release
     route = release.routes["plan"]
     assert route.cache_ttl == 3600
     assert route.output is not None

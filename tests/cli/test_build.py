@@ -26,6 +26,19 @@ def test_a_build_prints_its_digest_and_what_it_pins(app: Path) -> None:
     assert "nothing changed" in run("build", app).stdout
 
 
+def test_a_build_says_what_the_spec_has_without_an_effect(app: Path) -> None:
+    notice = "notice: journeys.get-plan.slo: slo is not acted on yet"
+    done = run("build", app)
+    assert notice in done.stderr
+    assert notice not in done.stdout
+    answer = json.loads(run("build", app, "--json").stdout)
+    assert "journeys.get-plan.slo" in [one["path"] for one in answer["notices"]]
+    edit(app, "experimental: true", "experimental: false")
+    refused = run("build", app)
+    assert refused.returncode == 1
+    assert "slo is not built yet" in refused.stdout
+
+
 def test_a_second_build_says_what_changed(app: Path) -> None:
     before = json.loads(run("build", app, "--json").stdout)
     assert (before["before"], before["changes"]) == (None, [])

@@ -45,7 +45,9 @@ def test_each_mistake_stands_under_its_line(tmp_path: Path) -> None:
 
 
 def test_notices_stand_apart_and_do_not_fail(tmp_path: Path) -> None:
-    result = check(str(app(tmp_path, SOUND + "release: {}\n")))
+    result = check(
+        str(app(tmp_path, f"experimental: true\n{SOUND}release: {{stages: [static]}}\n"))
+    )
     assert result.exit_code == 0
     assert "notice: release: release is not acted on yet" in result.output
     assert result.output.endswith("no mistakes, 1 notice\n")

@@ -95,6 +95,7 @@ def test_from_one_command_to_keys_that_turn_while_it_serves(app: Path) -> None:
     with up(app) as (process, ready):
         url = ready["gateway_url"]
         assert get(f"{url}/ready") == 200
+        assert "notice: models.far: " in (app / "stderr").read_text()
         assert get(f"{ready['operator_url']}/health") == 200
         assert status(url, Path(ready["key_file"]).read_text()) == 200
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 SPEC = """\
 app: coach
+experimental: true
 models:
   small:
     provider: local

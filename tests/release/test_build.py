@@ -16,20 +16,19 @@ from tidegate.base.errors import ReleaseError
 from tidegate.base.hashing import sha256
 from tidegate.cli.build import build_app
 from tidegate.registry import load_release, read_file
-from tidegate.release.build import build_release
 from tidegate.release.encoding import encode_release
 from tidegate.release.files import AppFiles
 from tidegate.release.manifest import pack
-from tidegate.release.values import Release
-from tidegate.spec import load
+from tidegate.release.values import Release, Slo, TimeObjective
+from tidegate.spec import build_release, load
 
 
 def built(folder: Path) -> Release:
-    return build_app(folder)[1]
+    return build_app(folder).release
 
 
 def digest(folder: Path) -> str:
-    return build_app(folder)[0]
+    return build_app(folder).digest
 
 
 def test_the_digest_is_the_same_in_another_folder_on_another_day(tmp_path: Path) -> None:
@@ -49,7 +48,7 @@ def test_the_digest_is_the_same_from_another_process(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "b")
     code = (
         "import os, sys; os.umask(0o077); from tidegate.cli.build import build_app;"
-        "print(build_app(sys.argv[1])[0])"
+        "print(build_app(sys.argv[1]).digest)"
     )
     environment = {
         **os.environ,
@@ -128,13 +127,14 @@ def test_what_is_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert route.output is not None
     assert list(route.output.json_schema["properties"]) == ["why", "answer"]
     assert release.tools["search"].description == "Find workouts."
-    assert release.journeys["get-plan"].slo == {"availability": 0.995, "total": {"p95": 6.0}}
-    assert release.evals["accuracy"]["cluster"] == "client_id"
+    assert release.journeys["get-plan"].slo == Slo(availability=0.995, total=TimeObjective(p95=6.0))
+    assert release.datasets["plans"].cluster == "client_id"
     assert set(release.files) == set(FILES) - {"tidegate.yaml"}
 
 
 def test_what_is_built_is_what_is_loaded(tmp_path: Path) -> None:
-    name, release = build_app(write_app(tmp_path))
+    built = build_app(write_app(tmp_path))
+    name, release = built.digest, built.release
     registry = tmp_path / ".tidegate" / "registry"
     assert load_release(registry, name) == release
     for path in release.files:

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.release.apps import edit, write_app
-from tidegate.release.build import build_release
 from tidegate.release.diff import changes, text_change
 from tidegate.release.encoding import encode_release
 from tidegate.release.files import AppFiles
-from tidegate.release.values import Journey, Release
-from tidegate.spec import load
+from tidegate.release.values import Pinned, Release, Tool
+from tidegate.spec import build_release, load
 
 
 def built(folder: Path) -> Release:
@@ -91,8 +90,8 @@ YAML, PLAN, SEARCH = "tidegate.yaml", "prompts/plan.md", "tools/search.json"
         (
             YAML,
             "output: schemas/plan.json",
-            "guard: []",
-            ["route recommend: output removed"],
+            "hold: answer",
+            ["route recommend: hold first_content -> answer", "route recommend: output removed"],
         ),
         (
             "templates/plan.md",
@@ -158,11 +157,15 @@ trees = st.dictionaries(
 )
 
 
+def tool(parameters: dict[str, object]) -> Tool:
+    file = Pinned(path="t.json", sha256="0" * 64, size=1)
+    return Tool(name="t", file=file, description="", parameters=parameters)
+
+
 @settings(max_examples=100)
 @given(trees, trees)
 def test_no_difference_goes_unsaid(a: dict[str, object], b: dict[str, object]) -> None:
-    left = Release(app="x", journeys={"j": Journey(name="j", slo=a)})
-    right = Release(app="x", journeys={"j": Journey(name="j", slo=b)})
+    left, right = (Release(app="x", tools={"t": tool(parameters)}) for parameters in (a, b))
     found = changes(left, right)
     if encode_release(left) != encode_release(right):
         assert found

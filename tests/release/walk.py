@@ -17,6 +17,8 @@ class Edit(NamedTuple):
     kind: Kind
     field: str
     value: Any
+    around: tuple[tuple[Kind, str], ...] = ()
+    """The fields that hold it, innermost first."""
 
 
 def kinds(*roots: Kind) -> set[Kind]:
@@ -54,8 +56,9 @@ def edits(value: msgspec.Struct) -> Iterator[Edit]:
             if other != now:
                 yield Edit(kind, name, msgspec.structs.replace(value, **{name: other}))
         for inner in _below(now):
-            yield Edit(
-                inner.kind, inner.field, msgspec.structs.replace(value, **{name: inner.value})
+            yield inner._replace(
+                value=msgspec.structs.replace(value, **{name: inner.value}),
+                around=(*inner.around, (kind, name)),
             )
 
 

@@ -12,11 +12,10 @@ import pytest
 from tests.spec.apps import SOUND, app, mistakes, only
 from tidegate.base.errors import ReleaseError
 from tidegate.base.flag_rules import HASH_FORM
-from tidegate.release.build import build_release
 from tidegate.release.diff import changes
 from tidegate.release.files import AppFiles
 from tidegate.release.values import Release, Variant, reachable_models
-from tidegate.spec import load
+from tidegate.spec import build_release, load
 
 FLAG = {"state": "ENABLED", "variants": {"off": "off", "terse": "terse"}, "defaultVariant": "off"}
 DOCUMENT = json.dumps({"flags": {"style": FLAG}})

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.spec.apps import SOUND, app, mistakes, only
-from tidegate.release.build import build_release
 from tidegate.release.files import AppFiles
-from tidegate.spec import load
+from tidegate.spec import build_release, load
 
 UNPRICED = SOUND.replace("price: {input: 1, output: 2.5}", "price: {input: 1}")
 

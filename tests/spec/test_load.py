@@ -11,7 +11,7 @@ import yaml
 from tests.spec.apps import SOUND, app, changed, mistakes, only, sound
 from tidegate.base.errors import SpecError, UsageError
 from tidegate.spec import load, locate
-from tidegate.spec.types import Artifact, Ledger, Model, Route
+from tidegate.spec.types import ArtifactSpec, LedgerSpec, ModelSpec, RouteSpec
 
 
 def test_a_sound_spec_is_typed_in_seconds_bytes_and_shares(tmp_path: Path) -> None:
@@ -183,37 +183,13 @@ def test_mistakes_travel_as_json(tmp_path: Path) -> None:
     assert "tidegate.yaml:1:6" in str(caught.value)
 
 
-def test_keys_without_an_effect_are_noticed(tmp_path: Path) -> None:
-    loaded = sound(
-        tmp_path,
-        SOUND.replace("search.json}", "search.json, cost: 0.002}")
-        .replace("models: large", "models: {small: small, large: large, choose: intent}")
-        .replace("cache: {exact: 1h}", "cache: {semantic: {ttl: 1m, max_error: 1%}}")
-        .replace("output_tokens: 512", "surge: {output_tokens: 9}")
-        .replace("input: 1, output: 2.5", "input: 1")
-        + "release: {stages: [static]}\nevals: {}\nenvironments: {dev: {}}\n",
-    )
-    paths = [notice.path for notice in loaded.notices]
-    assert paths == [
-        "models.large",
-        "tools.search.cost",
-        "routes.recommend.models.choose",
-        "routes.recommend.cache.semantic",
-        "release",
-        "evals",
-        "environments",
-    ]
-    assert "output price of model large is unknown" in loaded.notices[0].message
-    assert all("not acted on yet" in notice.message for notice in loaded.notices[1:])
-
-
 def optional_keys() -> list[tuple[str, str]]:
     """Keys of models, artifacts and the ledger that may be left out, as places in a spec."""
     return [
-        *(("models.large", key) for key in Model.model_fields if key != "provider"),
-        *(("models.small.artifact", key) for key in Artifact.model_fields),
-        *(("ledger", key) for key in Ledger.model_fields),
-        *(("routes.recommend", key) for key in Route.model_fields),
+        *(("models.large", key) for key in ModelSpec.model_fields if key != "provider"),
+        *(("models.small.artifact", key) for key in ArtifactSpec.model_fields),
+        *(("ledger", key) for key in LedgerSpec.model_fields),
+        *(("routes.recommend", key) for key in RouteSpec.model_fields),
     ]
 
 

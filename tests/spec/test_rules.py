@@ -129,7 +129,8 @@ def test_a_mistyped_provider_is_named_and_not_asked_for_what_it_does_not_need(
     ],
 )
 def test_the_other_sections_hold_together(tmp_path: Path, section: str, message: str) -> None:
-    assert message in only(mistakes(app(tmp_path, SOUND + section + "\n"))).message
+    spec = f"experimental: true\n{SOUND}{section}\n"
+    assert message in only(mistakes(app(tmp_path, spec))).message
 
 
 @pytest.mark.parametrize(
@@ -215,7 +216,11 @@ def test_journeys_name_routes(tmp_path: Path) -> None:
 
 def test_a_circle_of_environments_is_named_at_each_that_is_in_it(tmp_path: Path) -> None:
     found = mistakes(
-        app(tmp_path, "app: x\nenvironments: {a: {from: b}, b: {from: a}, c: {from: a}}\n")
+        app(
+            tmp_path,
+            "app: x\nexperimental: true\n"
+            "environments: {a: {from: b}, b: {from: a}, c: {from: a}}\n",
+        )
     )
     assert [m.path for m in found] == ["environments.a.from", "environments.b.from"]
 

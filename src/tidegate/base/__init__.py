@@ -11,7 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidegate.base.addresses import is_metadata
-from tidegate.base.durations import format_duration, parse_duration, parse_share, parse_size
+from tidegate.base.durations import (
+    duration_text,
+    format_duration,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
 from tidegate.base.errors import (
     ArtifactError,
     DiskError,
@@ -94,6 +100,7 @@ __all__ = [
     "cost_of",
     "count_now",
     "count_tokens",
+    "duration_text",
     "estimated_usage",
     "file_lock",
     "fits",

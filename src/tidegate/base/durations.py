@@ -10,6 +10,7 @@ _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _BYTES |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"(\d{1,15})\s*([KMG]?i?B|)", re.ASCII)
 _READABLE = ((0.9995e-3, "us"), (0.9995, "ms"), (120.0, "s"), (7200.0, "m"), (172800.0, "h"))
+_EXACT = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d|w)")
 
 
@@ -32,6 +33,15 @@ def format_duration(seconds: float) -> str:
     if value >= 999.5 or value < 1e-3:
         return f"{value:.0f}{unit}"
     return f"{value:.3g}{unit}" if value >= 0.01 else f"{value:.1g}{unit}"
+
+
+def duration_text(seconds: float) -> str:
+    """``seconds`` exactly, in the largest unit that divides them: ``90d``, ``1.5s``."""
+    for size, unit in _EXACT:
+        if seconds and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    text = f"{seconds:.6f}".rstrip("0").rstrip(".")
+    return f"{text}s"
 
 
 def parse_share(text: str | float) -> float:

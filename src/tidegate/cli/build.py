@@ -10,16 +10,12 @@ from typing import Any
 import click
 import msgspec
 
-from tidegate.base.errors import SpecError, UsageError
-from tidegate.base.runtime import STATE_FOLDER
-from tidegate.cli.check import print_found
+from tidegate.base import STATE_FOLDER, SpecError, UsageError
+from tidegate.cli.check import print_found, print_notices
 from tidegate.cli.models import size_text
-from tidegate.registry.releases import LATEST, history, load_release, put, resolve, short
-from tidegate.release.build import build_release
-from tidegate.release.diff import changes
-from tidegate.release.files import AppFiles
-from tidegate.release.values import Release
-from tidegate.spec import Mistake, load, locate
+from tidegate.registry import LATEST, history, load_release, put, resolve, short
+from tidegate.release import AppFiles, Release, changes
+from tidegate.spec import Mistake, Notice, build_release, load, locate
 
 SECTIONS = {
     "models": "model",
@@ -69,7 +65,7 @@ def command(app: str, show: str | None, diff: tuple[str, str] | None, as_json: b
 def _checked(app: str, registry: Path, as_json: bool) -> tuple[dict[str, Any], str]:
     """Build; for people, mistakes in the spec are shown as ``tidegate check`` shows them."""
     try:
-        return build(app, registry)
+        return build(app, registry, as_json)
     except SpecError as error:
         mistakes = tuple(m for m in error.mistakes if isinstance(m, Mistake))
         if as_json or not mistakes:
@@ -78,16 +74,30 @@ def _checked(app: str, registry: Path, as_json: bool) -> tuple[dict[str, Any], s
         sys.exit(error.exit)
 
 
-def build(app: str, registry: Path) -> tuple[dict[str, Any], str]:
-    """Build the app; the answer for machines and the text for people."""
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """A release that was built and put into the app's registry."""
+
+    digest: str
+    release: Release
+    notices: tuple[Notice, ...]
+    """What is valid in the spec and yet worth knowing."""
+
+
+def build(app: str, registry: Path, as_json: bool = False) -> tuple[dict[str, Any], str]:
+    """Build the app; the answer for machines and the text for people. Notices go to stderr, so
+    that what is printed begins with the digest, or into the JSON."""
     before = build_before(registry)
-    digest, release = build_app(app)
+    built = build_app(app)
+    digest, release = built.digest, built.release
+    if not as_json:
+        print_notices(built.notices, err=True)
     found = changes(load_release(registry, before), release) if before not in (None, digest) else ()
     answer = {
         "digest": digest,
         "app": release.app,
         "before": before,
         "changes": found,
+        "notices": built.notices,
         "pinned": {section: len(getattr(release, section)) for section in SECTIONS},
     }
     lines = [digest, f"  {release.app}: {counts(release)}"]
@@ -100,15 +110,16 @@ def build(app: str, registry: Path) -> tuple[dict[str, Any], str]:
     return answer, "\n".join(lines)
 
 
-def build_app(app: str | Path) -> tuple[str, Release]:
-    """Load the spec of ``app``, build its release, put it in the registry; its digest and value.
+def build_app(app: str | Path) -> Built:
+    """Load the spec of ``app``, build its release, put it in the registry.
 
     Raises SpecError with every mistake, UsageError no_app, ReleaseError.
     """
     loaded = load(app, os.environ)
     files = AppFiles(loaded.folder, loaded.files)
     release = build_release(loaded.spec, files)
-    return put(loaded.folder / STATE_FOLDER / "registry", release, files.open), release
+    digest = put(loaded.folder / STATE_FOLDER / "registry", release, files.open)
+    return Built(digest=digest, release=release, notices=loaded.notices)
 
 
 def build_before(registry: Path) -> str | None:
@@ -154,7 +165,7 @@ def show_release(registry: Path, reference: str) -> tuple[dict[str, Any], str]:
         lines.append(f"journey {name}: {', '.join(journey.routes) or 'no routes'}")
     for name, dataset in release.datasets.items():
         lines.append(f"data set {name}: {dataset.path}")
-    lines += [f"eval {name}: on {value.get('dataset')}" for name, value in release.evals.items()]
+    lines += [f"eval {name}: on {value.dataset}" for name, value in release.evals.items()]
     for path, file in release.files.items():
         lines.append(f"file {path}  {size_text(file.size)}  sha256 {file.sha256}")
     return answer, "\n".join(lines)

@@ -9,9 +9,8 @@ import sys
 import click
 import msgspec
 
-from tidegate.base.errors import SpecError
-from tidegate.spec import Mistake, Notice, load
-from tidegate.spec.schema import schema_text
+from tidegate.base import SpecError
+from tidegate.spec import Mistake, Notice, load, schema_text
 
 
 @click.command(
@@ -63,13 +62,18 @@ def print_found(mistakes: tuple[Mistake, ...], notices: tuple[Notice, ...]) -> N
             click.echo(f"    expected: {mistake.expected}")
         if mistake.nearest:
             click.secho(f"    did you mean {mistake.nearest}?", fg="green")
-    for notice in notices:
-        click.secho(f"{notice.file}:{notice.line}:{notice.column}  ", nl=False, dim=True)
-        click.echo(f"notice: {notice.path}: {notice.message}")
+    print_notices(notices)
     count = _count(len(mistakes), "mistake")
     if notices:
         count += f", {_count(len(notices), 'notice')}"
     click.secho(count, fg="red" if mistakes else "green", bold=True)
+
+
+def print_notices(notices: tuple[Notice, ...], *, err: bool = False) -> None:
+    """A line for each notice; ``err``: beside the output of a command that gives something else."""
+    for notice in notices:
+        click.secho(f"{notice.file}:{notice.line}:{notice.column}  ", nl=False, dim=True, err=err)
+        click.echo(f"notice: {notice.path}: {notice.message}", err=err)
 
 
 def _count(number: int, what: str) -> str:

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import click
 
-from tidegate.base.errors import UsageError
-from tidegate.base.runtime import STATE_FOLDER
-from tidegate.spec.nodes import plain_value
-from tidegate.spec.schema import FILE as SCHEMA
-from tidegate.spec.schema import schema_text
+from tidegate.base import STATE_FOLDER, UsageError
+from tidegate.spec import SCHEMA_FILE, plain_value, schema_text
 
 FILES = ("tidegate.yaml", "prompts/triage.md", "schemas/triage.json", "README.md")
 IGNORED = f"{STATE_FOLDER}/"
@@ -58,7 +55,7 @@ def write_starter(home: Path, name: str) -> tuple[list[str], list[str]]:
             cure="name an empty or a new folder: tidegate init FOLDER",
         )
     texts = {path: _starter(path).replace("starter", name) for path in FILES if path not in kept}
-    texts[f"{STATE_FOLDER}/{SCHEMA}"] = schema_text()
+    texts[f"{STATE_FOLDER}/{SCHEMA_FILE}"] = schema_text()
     try:
         (home / STATE_FOLDER).mkdir(parents=True, exist_ok=True, mode=0o700)
         for path, text in texts.items():

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedCo
 from rich.progress import Progress as Bars
 
 from tidegate.registry import Progress, Store, fetch, locate, open_store
-from tidegate.release import Artifact, resolve_models
-from tidegate.spec import load
+from tidegate.release import Artifact
+from tidegate.spec import load, resolve_models
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):

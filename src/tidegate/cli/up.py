@@ -28,6 +28,7 @@ from tidegate.base import (
     log_folder,
 )
 from tidegate.cli.build import build_app
+from tidegate.cli.check import print_notices
 from tidegate.cli.models import progress_bars
 from tidegate.deploy import (
     Doors,
@@ -115,7 +116,9 @@ def command(
             workers=workers,
         )
         with _step("release"):
-            digest, release = build_app(folder)
+            built = build_app(folder)
+        digest, release = built.digest, built.release
+        print_notices(built.notices, err=True)
         pools = _pools(release, folder, state)
         stores = read_store_settings()
         if stores.database_url is None:

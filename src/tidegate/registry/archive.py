@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tidegate.base.errors import ArtifactError
+from tidegate.base import ArtifactError
 
 CHUNK = 1 << 20
 _FAULTS = (

@@ -17,14 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ArtifactError
-from tidegate.base.hashing import sha256_file
+from tidegate.base import ArtifactError, sha256_file
 from tidegate.registry.archive import CHUNK, find_member, open_archive, read_member
 from tidegate.registry.disk import locked, need_room, sync_folder, told_in_words
 from tidegate.registry.ports import Job, Obtained, Progress, quiet
 from tidegate.registry.settings import FetchSettings, read_settings
 from tidegate.registry.sources import SOURCES, https
-from tidegate.release.values import Artifact
+from tidegate.release import Artifact
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError
-from tidegate.base.hashing import canonical_json, sha256, sha256_file
+from tidegate.base import ReleaseError, canonical_json, sha256, sha256_file
 from tidegate.registry.disk import locked, told_in_words, write_whole
-from tidegate.release.manifest import Descriptor
+from tidegate.release import Descriptor
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"

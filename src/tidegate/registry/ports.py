@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from tidegate.registry.settings import FetchSettings
-from tidegate.release.values import Artifact
+from tidegate.release import Artifact
 
 
 class Progress(Protocol):

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError
+from tidegate.base import ReleaseError
 from tidegate.registry.layout import add_manifest, read_blob, read_index, tag_of, write_blob
-from tidegate.release.encoding import decode_release
-from tidegate.release.manifest import (
+from tidegate.release import (
     ARTIFACT_TYPE,
     EMPTY_BODY,
     MANIFEST_TYPE,
     TITLE,
     Manifest,
+    Release,
+    decode_release,
     describe,
     pack,
 )
-from tidegate.release.values import Release
 
 LATEST, PREVIOUS = "latest-build", "previous"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

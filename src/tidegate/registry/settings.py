@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import UsageError
+from tidegate.base import UsageError
 
 GIB = 1 << 30
 

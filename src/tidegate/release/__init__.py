@@ -1,9 +1,11 @@
 """The pin: everything a request may depend on, resolved to hashes, named by one digest.
 
-Holds:    the resolved values, how a spec becomes a release, what changed between two.
-Not here: what a person writes (spec), where artifacts lie (registry), what flips live (switches).
-Reads:    spec.   Writes: nothing; the registry keeps what is built.
-Words:    release, digest, pin, resolved
+Holds:    the resolved values, their encoding and digest, what changed between two releases, which
+          fields change an answer.
+Not here: what a person writes and how it is resolved (spec), where artifacts lie (registry), what
+          flips live (switches).
+Reads:    files of an app folder, when it is built.   Writes: nothing; the registry keeps releases.
+Words:    release, digest, pin, resolved, format, fingerprint
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidegate.base import lazy
-from tidegate.release.encoding import decode_release
-from tidegate.release.files import AppFiles
+from tidegate.release.encoding import decode_release, encode_release
+from tidegate.release.files import AppFiles, Files, Pins
+from tidegate.release.fingerprint import fingerprint
 from tidegate.release.manifest import (
     ARTIFACT_TYPE,
     EMPTY_BODY,
@@ -24,64 +27,107 @@ from tidegate.release.manifest import (
     pack,
 )
 from tidegate.release.values import (
+    FORMAT,
     Artifact,
     Breaker,
+    Canary,
     Caps,
+    CostObjective,
+    Dataset,
+    Environment,
+    Eval,
+    FixedAnswer,
+    Flags,
+    Gate,
+    GatewaySettings,
     Hedge,
     Input,
+    InputType,
+    Journey,
     LedgerSettings,
     Limit,
     Model,
+    OnInsufficient,
     OutputSchema,
+    Pinned,
     PoolSettings,
     Prompt,
     QueueSettings,
     Release,
     Retries,
     Route,
+    SemanticCache,
+    Slo,
+    SmallModel,
+    Stage,
+    Surge,
+    TimeObjective,
+    Timeouts,
+    Tool,
+    Train,
+    Variant,
     reachable_models,
 )
 
 if TYPE_CHECKING:
-    from tidegate.release.build import build_release, resolve_models
     from tidegate.release.diff import changes
 else:
-    __getattr__ = lazy(
-        __name__,
-        {
-            "build": ("build_release", "resolve_models"),
-            "diff": ("changes",),
-        },
-    )
+    __getattr__ = lazy(__name__, {"diff": ("changes",)})
 
 __all__ = [
     "ARTIFACT_TYPE",
     "EMPTY_BODY",
+    "FORMAT",
     "MANIFEST_TYPE",
     "TITLE",
     "AppFiles",
     "Artifact",
     "Breaker",
+    "Canary",
     "Caps",
+    "CostObjective",
+    "Dataset",
     "Descriptor",
+    "Environment",
+    "Eval",
+    "Files",
+    "FixedAnswer",
+    "Flags",
+    "Gate",
+    "GatewaySettings",
     "Hedge",
     "Input",
+    "InputType",
+    "Journey",
     "LedgerSettings",
     "Limit",
     "Manifest",
     "Model",
+    "OnInsufficient",
     "OutputSchema",
+    "Pinned",
+    "Pins",
     "PoolSettings",
     "Prompt",
     "QueueSettings",
     "Release",
     "Retries",
     "Route",
-    "build_release",
+    "SemanticCache",
+    "Slo",
+    "SmallModel",
+    "Stage",
+    "Surge",
+    "TimeObjective",
+    "Timeouts",
+    "Tool",
+    "Train",
+    "Variant",
     "changes",
     "decode_release",
     "describe",
+    "encode_release",
+    "fingerprint",
     "pack",
     "reachable_models",
-    "resolve_models",
 ]

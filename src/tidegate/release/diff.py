@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from tidegate.base import duration_text
 from tidegate.release.values import Flags, Pinned, Prompt, Release
-from tidegate.spec.scalars import duration_text
 
 _SECTIONS = {
     "models": "model",

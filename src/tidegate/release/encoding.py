@@ -11,10 +11,9 @@ from typing import Any
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError
-from tidegate.release.values import Release
+from tidegate.base import ReleaseError
+from tidegate.release.values import FORMAT, Release
 
-SCHEMA_VERSION = 1
 _AUTHORED_ORDER = {("tools", "*", "parameters"), ("routes", "*", "output", "json_schema")}
 
 
@@ -25,12 +24,20 @@ def encode_release(release: Release) -> bytes:
 
 
 def decode_release(data: bytes) -> Release:
-    """The release in ``data``; ReleaseError when another version of tidegate wrote it."""
+    """The release in ``data``, as this version of tidegate has it. Raises ReleaseError
+    ``release_unreadable`` for what it does not know: a field of a newer version could be a
+    protection, so none is dropped in silence.
+
+    The digest of a release stays that of the bytes in the registry, whatever is read from them.
+    """
     try:
         version = msgspec.json.decode(data, type=_Version).schema_version
-        if version == SCHEMA_VERSION:
+        if version == FORMAT:
             return msgspec.json.decode(data, type=Release)
-        problem = f"it has format {version}, this tidegate reads format {SCHEMA_VERSION}"
+        if version == 1:
+            tree = msgspec.json.decode(data, type=dict[str, Any])
+            return msgspec.convert(_from_format_1(tree), Release)
+        problem = f"it has format {version}, this tidegate reads formats 1 and {FORMAT}"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         problem = str(error)
     raise ReleaseError(
@@ -38,6 +45,17 @@ def decode_release(data: bytes) -> Release:
         f"the release cannot be read: {problem}",
         cure="build it again with this version of tidegate: tidegate build",
     )
+
+
+def _from_format_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 named the cluster field of a data set in each eval that uses it."""
+    evals = msgspec.convert(tree.get("evals", {}), dict[str, dict[str, Any]])
+    datasets = msgspec.convert(tree.get("datasets", {}), dict[str, dict[str, Any]])
+    for one in evals.values():
+        cluster, dataset = one.pop("cluster", None), datasets.get(str(one.get("dataset")))
+        if cluster is not None and dataset is not None:
+            dataset["cluster"] = cluster
+    return {**tree, "schema_version": FORMAT, "evals": evals, "datasets": datasets}
 
 
 class _Version(msgspec.Struct):

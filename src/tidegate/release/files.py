@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from tidegate.base.errors import ReleaseError
+from tidegate.base import ReleaseError
 from tidegate.release.values import Pinned
 
 _CHUNK = 1 << 20

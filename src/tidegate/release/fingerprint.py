@@ -32,6 +32,8 @@ from tidegate.release.values import (
     Release,
     Retries,
     Route,
+    SemanticCache,
+    SmallModel,
     Surge,
     Timeouts,
     Tool,
@@ -46,10 +48,16 @@ COUNTS: Table = {
         "name": "the name of the output schema, which the model reads, is made of it",
         "kind": "a completion is no vector",
         "models": "they answer, in this order; each counts with what it is",
+        "small": "it may answer in place of the first",
         "prompt": "it comes first; it counts with what it says, not by its name",
         "tools": "the model may ask for them; each counts with what it says",
         "caps": "see Caps",
         "output": "see OutputSchema",
+        "guard": "a kept answer passed these checks and no others",
+    },
+    SmallModel: {
+        "small": "it may answer in place of the first",
+        "choose": "it decides which of the two answers",
     },
     Caps: {
         "output_tokens": "a longer answer may be cut",
@@ -96,6 +104,7 @@ _WHEN = "it decides when and whether an answer comes, not what is in it; only wh
 INERT: Table = {
     Route: {
         "cache_ttl": "how long an answer is kept does not change it",
+        "semantic": "it decides which requests share an answer, not what is in it",
         "timeouts": _WHEN,
         "hold": "a whole answer is the same bytes, held back or not",
         "retries": _WHEN,
@@ -107,6 +116,7 @@ INERT: Table = {
         "variants": "a variant is a route of its own, with its own fingerprint",
         "store_content": "what the ledger keeps is not what the client gets",
     },
+    SemanticCache: dict.fromkeys(("ttl", "max_error"), "see Route.semantic"),
     Timeouts: dict.fromkeys(("connect", "first_token", "idle", "total", "min_rate"), _WHEN),
     Caps: {
         "prompt_tokens": "a prompt that is too long is refused before the cache is asked",
@@ -117,7 +127,7 @@ INERT: Table = {
     Hedge: dict.fromkeys(("after", "spend"), _WHEN),
     FixedAnswer: dict.fromkeys(("file", "text"), "it is never kept as an answer"),
     QueueSettings: dict.fromkeys(("concurrent", "waiting", "wait"), _WHEN),
-    Variant: dict.fromkeys(("models", "prompt"), "see Route.variants"),
+    Variant: dict.fromkeys(("models", "small", "prompt"), "see Route.variants"),
     OutputSchema: {"file": _SAME_CONTENT},
     Prompt: {
         "name": "the model does not see it",

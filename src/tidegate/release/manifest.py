@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tidegate.base.hashing import canonical_json, sha256
+from tidegate.base import canonical_json, sha256
 from tidegate.release.encoding import encode_release
 from tidegate.release.values import Release
 

@@ -10,10 +10,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from tidegate.base.money import Price
+from tidegate.base import Price
+
+FORMAT = 2
+"""Version of how a release is written (``encoding``)."""
 
 
-class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+class _Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of a release. A field that this version does not know is refused where a release is
+    read: dropped in silence it could be a guard."""
+
+
+class Pinned(_Value, frozen=True, kw_only=True):
     """A file of the app folder as it was: POSIX path relative to the folder, sha256 hex, bytes."""
 
     path: str
@@ -21,7 +29,7 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
-class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+class Artifact(_Value, frozen=True, kw_only=True):
     """One file fetched by pin. ``sha256`` is of the file that is used; ``source_sha256`` of the
     archive it was taken from, where there is one (a wheel)."""
 
@@ -35,7 +43,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     licence: str | None = None
 
 
-class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+class PoolSettings(_Value, frozen=True, kw_only=True):
     """How a local model is run."""
 
     context: int = 4096
@@ -45,7 +53,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
 
 
-class Breaker(msgspec.Struct, frozen=True, kw_only=True):
+class Breaker(_Value, frozen=True, kw_only=True):
     """When a model that fails is left alone. Times in seconds."""
 
     failures: float = 0.5
@@ -54,7 +62,7 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     open: float = 5.0
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
+class Model(_Value, frozen=True, kw_only=True):
     """One model that routes can name."""
 
     name: str
@@ -78,17 +86,21 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     breaker: Breaker | None = Breaker()
 
 
-class Input(msgspec.Struct, frozen=True, kw_only=True):
+InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
+"""JSON type of an input of a prompt."""
+
+
+class Input(_Value, frozen=True, kw_only=True):
     """One declared input of a prompt."""
 
-    type: Literal["string", "integer", "number", "boolean", "list", "object"]
+    type: InputType
     choices: tuple[str, ...] = ()
     """Allowed values, for a string; empty means any."""
     required: bool = True
     default: Any = None
 
 
-class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+class Prompt(_Value, frozen=True, kw_only=True):
     """A pinned template: Jinja2 with declared inputs."""
 
     name: str
@@ -98,7 +110,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, Input] = {}
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
+class Tool(_Value, frozen=True, kw_only=True):
     """A tool the model may ask for; the app runs it."""
 
     name: str
@@ -110,7 +122,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """US dollars a call."""
 
 
-class Retries(msgspec.Struct, frozen=True, kw_only=True):
+class Retries(_Value, frozen=True, kw_only=True):
     """When the same model is asked again."""
 
     most: int = 2
@@ -120,14 +132,14 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the route's requests."""
 
 
-class FixedAnswer(msgspec.Struct, frozen=True):
+class FixedAnswer(_Value, frozen=True):
     """Text that is the answer when nothing else is."""
 
     file: Pinned
     text: str
 
 
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+class Timeouts(_Value, frozen=True, kw_only=True):
     """Seconds. ``total`` is the deadline of the whole request, every attempt included."""
 
     connect: float = 2.0
@@ -138,14 +150,14 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Characters a second of a stream that has begun; None means any."""
 
 
-class Surge(msgspec.Struct, frozen=True, kw_only=True):
+class Surge(_Value, frozen=True, kw_only=True):
     """A cap that holds while the route's load is above a share."""
 
     output_tokens: int
     above: float = 0.8
 
 
-class Caps(msgspec.Struct, frozen=True, kw_only=True):
+class Caps(_Value, frozen=True, kw_only=True):
     """Most tokens of one request; None means no cap."""
 
     prompt_tokens: int | None = None
@@ -155,7 +167,7 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
     surge: Surge | None = None
 
 
-class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+class Hedge(_Value, frozen=True, kw_only=True):
     """When a second model is asked beside a slow one."""
 
     after: float
@@ -164,7 +176,7 @@ class Hedge(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the route's requests."""
 
 
-class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+class QueueSettings(_Value, frozen=True, kw_only=True):
     """Requests of one route that ask a model at once, and that wait; over all workers."""
 
     concurrent: int
@@ -173,21 +185,39 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
 
 
-class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
+class OutputSchema(_Value, frozen=True, kw_only=True):
     """JSON Schema that an answer's content must meet."""
 
     file: Pinned
     json_schema: dict[str, Any]
 
 
-class Variant(msgspec.Struct, frozen=True, kw_only=True):
+class SmallModel(_Value, frozen=True, kw_only=True):
+    """The model that may answer what is easy, in place of the first."""
+
+    small: str
+    choose: str = "intent"
+    """How to choose."""
+
+
+class SemanticCache(_Value, frozen=True, kw_only=True):
+    """When the answer to a request that means the same may be given."""
+
+    ttl: float
+    """Seconds."""
+    max_error: float
+    """Share of wrong answers that is bearable."""
+
+
+class Variant(_Value, frozen=True, kw_only=True):
     """A route for whom its flag puts into this variant: complete, as the route is."""
 
     models: tuple[str, ...]
+    small: SmallModel | None = None
     prompt: str | None = None
 
 
-class Flags(msgspec.Struct, frozen=True, kw_only=True):
+class Flags(_Value, frozen=True, kw_only=True):
     """The flagd document that is in force while no other was set."""
 
     file: Pinned
@@ -196,17 +226,19 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
     """How its ``fractional`` rules hash a user; another form would move users."""
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class Route(_Value, frozen=True, kw_only=True):
     """What an app asks for by name, as it would ask for a model."""
 
     name: str
     kind: Literal["chat", "embeddings"]
     models: tuple[str, ...]
     """The model that answers, then its fallbacks in order."""
+    small: SmallModel | None = None
     prompt: str | None = None
     tools: tuple[str, ...] = ()
     cache_ttl: float | None = None
     """Seconds an exact answer is kept; None means no cache."""
+    semantic: SemanticCache | None = None
     timeouts: Timeouts = Timeouts()
     caps: Caps = Caps()
     hold: Literal["first_content", "answer"] = "first_content"
@@ -220,6 +252,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueSettings | None = None
     """None means no bound."""
     output: OutputSchema | None = None
+    guard: tuple[str, ...] = ()
+    """Checks on every answer, beside ``output``."""
     flag: str | None = None
     """Chooses the variant of each request."""
     variants: dict[str, Variant] = {}
@@ -227,7 +261,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Whether prompts and responses are kept beside the receipts."""
 
 
-class Limit(msgspec.Struct, frozen=True, kw_only=True):
+class Limit(_Value, frozen=True, kw_only=True):
     """The most that may be used in a time."""
 
     name: str
@@ -248,15 +282,103 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     on_outage: Literal["open", "closed"] = "open"
 
 
-class Journey(msgspec.Struct, frozen=True, kw_only=True):
+class TimeObjective(_Value, frozen=True, kw_only=True):
+    """Seconds that requests keep below; None: not promised."""
+
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    mean: float | None = None
+
+
+class CostObjective(_Value, frozen=True, kw_only=True):
+    """US dollars that a journey keeps below; None: not promised."""
+
+    mean: float | None = None
+    p95: float | None = None
+
+
+class Slo(_Value, frozen=True, kw_only=True):
+    """Service-level objectives of a journey; None: not promised."""
+
+    availability: float | None = None
+    first_token: TimeObjective | None = None
+    total: TimeObjective | None = None
+    cost: CostObjective | None = None
+
+
+class Journey(_Value, frozen=True, kw_only=True):
     """What a user does; may span several routes and app stages."""
 
     name: str
     routes: tuple[str, ...] = ()
-    slo: dict[str, Any] = {}
+    slo: Slo = Slo()
 
 
-class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+class Dataset(Pinned, frozen=True, kw_only=True):
+    """Examples for evals and load: a pinned file of JSON Lines."""
+
+    cluster: str | None = None
+    """Field whose equal values are not independent of each other."""
+
+
+OnInsufficient = Literal["hold", "extend", "pass"]
+"""What happens when the data do not decide."""
+
+
+class Gate(_Value, frozen=True, kw_only=True):
+    """When an eval lets a release pass."""
+
+    test: Literal["zero_failure", "noninferiority", "superiority", "threshold"]
+    rate: float | None = None
+    margin: float | None = None
+    alpha: float = 0.05
+    on_insufficient: OnInsufficient = "hold"
+
+
+class Eval(_Value, frozen=True, kw_only=True):
+    """A measure of quality on a data set."""
+
+    dataset: str
+    evaluator: str
+    route: str | None = None
+    gate: Gate | None = None
+
+
+class Canary(_Value, frozen=True, kw_only=True):
+    """How traffic moves to a new release."""
+
+    steps: tuple[float, ...] = (0.01, 0.05, 0.25, 0.5)
+    guards: tuple[Literal["errors", "slo", "cost", "quality"], ...] = ("errors", "slo", "cost")
+    alpha: float = 0.05
+    min_requests: int = 200
+    on_insufficient: OnInsufficient = "extend"
+
+
+Stage = Literal[
+    "static", "tests", "contracts", "evals", "load", "chaos", "preview", "shadow", "canary", "full"
+]
+"""A step of the release train."""
+
+
+class Train(_Value, frozen=True, kw_only=True):
+    """The way of a release from build to all traffic."""
+
+    stages: tuple[Stage, ...] = ()
+    canary: Canary | None = None
+
+
+class Environment(_Value, frozen=True, kw_only=True):
+    """A place where releases run."""
+
+    source: str | None = msgspec.field(default=None, name="from")
+    """The environment that a release must have passed."""
+    approvals: int = 0
+    """People who must say yes."""
+
+
+class GatewaySettings(_Value, frozen=True, kw_only=True):
     """How the door behaves."""
 
     keys: Literal["required", "off"] = "required"
@@ -269,7 +391,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that the answer to a request with an Idempotency-Key is kept."""
 
 
-class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerSettings(_Value, frozen=True, kw_only=True):
     """How long the truth is kept, in seconds, and what content passes through first."""
 
     keep_receipts: float = 90 * 86400.0
@@ -278,11 +400,13 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``package.module:function``, str -> str, applied to content before it is written."""
 
 
-class Release(msgspec.Struct, frozen=True, kw_only=True):
+class Release(_Value, frozen=True, kw_only=True):
     """One frozen app. Its digest is that of the OCI manifest that carries it."""
 
     app: str
-    schema_version: int = 1
+    schema_version: int = FORMAT
+    experimental: bool = False
+    """Whether the spec may name protections that are not built yet."""
     models: dict[str, Model] = {}
     prompts: dict[str, Prompt] = {}
     tools: dict[str, Tool] = {}
@@ -290,10 +414,10 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, Limit] = {}
     flags: Flags | None = None
     journeys: dict[str, Journey] = {}
-    datasets: dict[str, Pinned] = {}
-    evals: dict[str, dict[str, Any]] = {}
-    environments: dict[str, dict[str, Any]] = {}
-    train: dict[str, Any] = {}
+    datasets: dict[str, Dataset] = {}
+    evals: dict[str, Eval] = {}
+    environments: dict[str, Environment] = {}
+    train: Train = Train()
     """The ``release:`` section of the spec, resolved."""
     gateway: GatewaySettings = GatewaySettings()
     ledger: LedgerSettings = LedgerSettings()

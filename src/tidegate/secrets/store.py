@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tidegate.base.errors import SecretError
-from tidegate.base.locks import file_lock
-from tidegate.base.runtime import write_private
+from tidegate.base import SecretError, file_lock, write_private
 from tidegate.secrets.resolve import check_keys, place_of, plain_name, read_keys, variable_of
 from tidegate.secrets.values import fingerprint
 

@@ -1,16 +1,17 @@
 """What a person wants of the app: ``tidegate.yaml``, typed, strict, every mistake named.
 
-Holds:    the authored types, loading with positions, includes and variables, the rules of check.
-Not here: hashes and digests (release, registry), anything that runs or is served.
+Holds:    the authored types, loading with positions, includes and variables, the rules of check,
+          how a spec becomes a release.
+Not here: the resolved values, hashes and digests (release, registry), anything that runs.
 Reads:    the app folder.   Writes: nothing.
-Words:    spec, spec key, mistake, notice, include, variable
+Words:    spec, spec key, mistake, notice, include, variable, authored, experimental
 """
 
+from tidegate.spec.build import build_release, resolve_models
 from tidegate.spec.load import FILE as SPEC_FILE
 from tidegate.spec.load import Loaded, load, locate
 from tidegate.spec.mistakes import Mistake, Notice, nearest
 from tidegate.spec.nodes import plain_value
-from tidegate.spec.scalars import duration_text
 from tidegate.spec.schema import FILE as SCHEMA_FILE
 from tidegate.spec.schema import schema_text
 from tidegate.spec.types import Spec
@@ -22,11 +23,12 @@ __all__ = [
     "Mistake",
     "Notice",
     "Spec",
-    "duration_text",
+    "build_release",
     "load",
     "locate",
     "nearest",
     "plain_value",
+    "resolve_models",
     "schema_text",
     "types",
 ]

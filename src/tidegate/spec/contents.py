@@ -14,8 +14,7 @@ import jinja2
 import jsonschema_rs
 from jinja2 import meta, nodes
 
-from tidegate.base import flag_rules
-from tidegate.base.templates import ENVIRONMENT
+from tidegate.base import ENVIRONMENT, flag_rules
 from tidegate.spec.files import Files, Use, uses
 from tidegate.spec.mistakes import Finding, nearest, one_of
 from tidegate.spec.types import Spec

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tidegate.spec.folder import Unreadable, find, read
 from tidegate.spec.mistakes import Path as SpecPath
-from tidegate.spec.types import Spec, Template
+from tidegate.spec.types import Spec, TemplateStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def uses(spec: Spec) -> Iterator[Use]:
         if route.output:
             yield Use(("routes", name, "output"), route.output, "schema")
         for at, step in enumerate(route.fallback):
-            if isinstance(step, Template):
+            if isinstance(step, TemplateStep):
                 yield Use(("routes", name, "fallback", at, "template"), step.template, "template")
     if spec.flags:
         yield Use(("flags",), spec.flags, "flags")

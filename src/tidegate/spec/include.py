@@ -6,7 +6,7 @@ from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidegate.base.variables import bind
+from tidegate.base import bind
 from tidegate.spec.compose import parse
 from tidegate.spec.folder import Unreadable, read
 from tidegate.spec.mistakes import Mistake

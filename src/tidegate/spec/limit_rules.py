@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidegate.spec.limit_types import Limit
+from tidegate.spec.limit_types import LimitSpec
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.part_rules import Names
 from tidegate.spec.types import Spec
@@ -21,7 +21,7 @@ def limits(spec: Spec, names: Names) -> Iterator[Finding]:
         yield from unknown or _counts(at, limit, spec)
 
 
-def _units(at: Path, limit: Limit) -> Iterator[Finding]:
+def _units(at: Path, limit: LimitSpec) -> Iterator[Finding]:
     named = [unit for unit in _UNITS if getattr(limit, unit) is not None]
     if len(named) != 1:
         what = f"{' and '.join(named)} are limited at once" if named else "nothing is limited"
@@ -37,7 +37,7 @@ def _units(at: Path, limit: Limit) -> Iterator[Finding]:
         yield Finding(path=place, message=message, expected="a whole number from 1")
 
 
-def _unknown(at: Path, limit: Limit, names: Names) -> Iterator[Finding]:
+def _unknown(at: Path, limit: LimitSpec, names: Names) -> Iterator[Finding]:
     for key, section in (("route", "routes"), ("model", "models")):
         for name in getattr(limit.match, key):
             if name not in names[section]:
@@ -49,7 +49,7 @@ def _unknown(at: Path, limit: Limit, names: Names) -> Iterator[Finding]:
                 )
 
 
-def _counts(at: Path, limit: Limit, spec: Spec) -> Iterator[Finding]:
+def _counts(at: Path, limit: LimitSpec, spec: Spec) -> Iterator[Finding]:
     """A limit that no request can ever reach is a mistake, and so is money without a price."""
     if limit.per in ("key", "tenant") and spec.gateway.keys == "off":
         yield Finding(
@@ -80,7 +80,7 @@ def _counts(at: Path, limit: Limit, spec: Spec) -> Iterator[Finding]:
             )
 
 
-def _reached(limit: Limit, spec: Spec) -> set[str]:
+def _reached(limit: LimitSpec, spec: Spec) -> set[str]:
     """Models that a request to the routes of the limit may ask."""
     reached: set[str] = set()
     for name, route in spec.routes.items():
@@ -92,6 +92,6 @@ def _reached(limit: Limit, spec: Spec) -> set[str]:
     return reached & spec.models.keys()
 
 
-def _covered(limit: Limit, spec: Spec) -> set[str]:
+def _covered(limit: LimitSpec, spec: Spec) -> set[str]:
     reached = _reached(limit, spec)
     return reached & set(limit.match.model) if limit.match.model else reached

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from tidegate.base.durations import parse_duration
-from tidegate.spec.scalars import Items, Name, Part, duration_text
+from tidegate import release
+from tidegate.base import duration_text, parse_duration
+from tidegate.spec.part import SpecPart
+from tidegate.spec.scalars import Items, Name
 
-Calendar = Literal["hour", "day", "week", "month"]
+CalendarWindow = Literal["hour", "day", "week", "month"]
 CALENDAR = ("hour", "day", "week", "month")
 
 
@@ -33,7 +35,7 @@ Names = Annotated[
 ]
 
 
-class Match(Part):
+class MatchSpec(SpecPart):
     """Which requests a limit counts; all of them where nothing is named."""
 
     route: Names = Field((), examples=["recommend", "[recommend, ask]"])
@@ -42,7 +44,7 @@ class Match(Part):
     """Only what this model answers, or one of these."""
 
 
-class Limit(Part):
+class LimitSpec(SpecPart, resolves=release.Limit, own=("every", "on_outage")):
     """The most that may be used in a time. Write exactly one of `requests`, `tokens` and
     `dollars`."""
 
@@ -51,7 +53,7 @@ class Limit(Part):
     )
     """Each key, tenant, route or model has this much for itself; `app`: all requests together. Keys
     without a tenant share one."""
-    match: Match = Match()
+    match: MatchSpec = MatchSpec()
     """Which requests count."""
     requests: int | None = Field(None, ge=1, le=10**12, examples=["60"])
     """Most requests. An answer from the cache counts as a request."""
@@ -62,7 +64,7 @@ class Limit(Part):
     )
     """Most US dollars. A model without a price is not asked under such a limit."""
     every: Annotated[
-        float | Calendar,
+        float | CalendarWindow,
         BeforeValidator(_every),
         PlainSerializer(lambda v: v if isinstance(v, str) else duration_text(v), when_used="json"),
         WithJsonSchema(
@@ -77,7 +79,7 @@ class Limit(Part):
     ] = Field(examples=["day", "1m"])
     """`hour`, `day`, `week` (from Monday) or `month`: a budget for each calendar window in UTC. A
     duration (`1m`, `24h`): a bucket that refills evenly, all of it in that time."""
-    burst: float | None = Field(None, gt=0, le=10**12, allow_inf_nan=False, examples=["10"])
+    burst: float | None = Field(gt=0, le=10**12, allow_inf_nan=False, examples=["10"])
     """Most at once out of a bucket; left out: all of it."""
     on_outage: Literal["open", "closed"] | None = Field(None, examples=["closed"])
     """What happens while the store of the counters is away: `open` lets requests pass uncounted,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidegate.base.errors import UsageError
-from tidegate.spec import contents, notices, rules
+from tidegate.base import UsageError
+from tidegate.spec import contents, notices, plugins, rules, unbuilt
 from tidegate.spec.files import Files, read_files
 from tidegate.spec.include import SECTIONS, Reading, read_tree
 from tidegate.spec.mistakes import Finding, Mistake, Notice, dotted, spec_invalid
@@ -66,15 +66,18 @@ def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
     plain, places = to_plain(top, environment, text_at)
     if reading.includes:
         plain["include"] = list(reading.includes)
-    spec, files, found = _judge(reading.folder, plain, places)
+    here = plugins.installed()
+    spec, files, found = _judge(reading.folder, plain, places, here)
     show = _Show(reading, places, files)
     mistakes = [*reading.mistakes, *(show.mistake(one) for one in found)]
     if mistakes or spec is None:
         raise spec_invalid(str(file), _in_order(mistakes, reading))
     noticed = [
         *places.notices,
-        *notices.not_yet(plain),
-        *notices.unknown_providers(spec, notices.installed_providers()),
+        *unbuilt.notices(plain),
+        *plugins.unknown_providers(spec, here),
+        # Mistakes, but for an experimental spec (see _unbuilt).
+        *plugins.unknown_checks(spec, here),
         *notices.asked_twice(spec),
         *notices.unknown_prices(spec),
     ]
@@ -88,7 +91,7 @@ def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
 
 
 def _judge(
-    folder: Path, plain: dict[str, object], places: Places
+    folder: Path, plain: dict[str, object], places: Places, here: plugins.Installed
 ) -> tuple[Spec | None, Files, list[Finding]]:
     """The sound part of the spec, the files it names, and every finding."""
     found = list(places.mistakes)
@@ -103,7 +106,20 @@ def _judge(
     found += _unrelated(rules.findings(spec, names), wrong)
     found += _unrelated(rules.missing_files(spec, files), wrong)
     found += _unrelated(contents.findings(spec, files), wrong)
+    found += _unbuilt(spec, plain, here, wrong | {finding.path for finding in found})
     return spec, files, found
+
+
+def _unbuilt(
+    spec: Spec, plain: dict[str, object], here: plugins.Installed, wrong: set[SpecPath]
+) -> list[Finding]:
+    """Keys and names that protect nobody yet, where nothing else is wrong with them."""
+    keys = unbuilt.mistakes(plain, experimental=spec.experimental)
+    found = [one for one in keys if one.path not in wrong]
+    wrong |= {one.path for one in found}
+    # An experimental spec may be ahead of what is built, but hardly means what it nearly names.
+    names = _unrelated(plugins.unknown_checks(spec, here), wrong)
+    return found + [one for one in names if one.nearest or not spec.experimental]
 
 
 def _names(plain: dict[str, object], section: str) -> frozenset[str]:

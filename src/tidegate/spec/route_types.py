@@ -6,42 +6,41 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
+from tidegate import release
+from tidegate.spec.part import SpecPart, default
 from tidegate.spec.scalars import (
     AppPath,
     Duration,
     InputName,
     Items,
     Name,
-    Part,
     Share,
     Size,
     Switch,
 )
 
-InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
 
-
-class Input(Part):
+class InputSpec(SpecPart, resolves=release.Input):
     """One declared input of a prompt."""
 
-    type: InputType = "string"
+    type: release.InputType = "string"
     """JSON type of the value."""
-    choices: Items[str] = ()
+    choices: Items[str]
     """Allowed values of a string; left out: any."""
-    required: bool = True
+    required: bool
     """Whether a request must carry it."""
-    default: JsonValue = None
+    default: JsonValue
     """Value used when a request does not carry it; makes the input optional."""
 
 
 def _name(value: object, expected: str) -> object:
-    if isinstance(value, (str, Part)):
+    if isinstance(value, (str, SpecPart)):
         return value
     raise ValueError(f"{value!r} names no model; {expected}")
 
 
 def _mapping(value: object, expected: str) -> object:
-    if isinstance(value, (dict, Part)):
+    if isinstance(value, (dict, SpecPart)):
         return value
     raise ValueError(f"{value!r} is no declaration; {expected}")
 
@@ -55,25 +54,31 @@ def _input(value: object) -> object:
     return _mapping(value, "a type, a list of allowed strings, or a mapping")
 
 
-class Prompt(Part):
+_InputForms = release.InputType | list[str] | InputSpec
+
+
+class PromptSpec(SpecPart, resolves=release.Prompt):
     """A template with declared inputs."""
 
     file: AppPath = Field(examples=["prompts/plan.md"])
     """The Jinja2 template, one file."""
-    role: Literal["system", "developer", "user"] = "system"
+    role: Literal["system", "developer", "user"]
     """Role of the message that it renders to."""
     inputs: dict[
         InputName,
         Annotated[
-            Input, BeforeValidator(_input, json_schema_input_type=InputType | list[str] | Input)
+            InputSpec,
+            BeforeValidator(
+                _input, json_schema_input_type=release.InputType | list[str] | InputSpec
+            ),
         ],
-    ] = Field({}, examples=["{goal: string, level: [beginner, regular, athlete]}"])
+    ] = Field(examples=["{goal: string, level: [beginner, regular, athlete]}"])
     """The template's variables: a type (`string`, `integer`, `number`, `boolean`, `list`,
     `object`), a list of allowed strings, or a mapping. A variable that is used and not declared is
     a mistake, and so is one that is declared and not used."""
 
 
-class Tool(Part):
+class ToolSpec(SpecPart, resolves=release.Tool):
     """A tool that a model may ask for; the app runs it."""
 
     schema_file: AppPath = Field(alias="schema", examples=["tools/search_workouts.json"])
@@ -81,29 +86,29 @@ class Tool(Part):
     what the tool does."""
     description: str | None = None
     """What the tool does, as told to the model; left out: the `description` of the schema."""
-    cost: float | None = Field(None, ge=0, allow_inf_nan=False)
+    cost: float | None = Field(ge=0, allow_inf_nan=False)
     """US dollars a call."""
 
 
-class ModelChoice(Part):
+class ModelChoice(SpecPart, resolves=release.SmallModel):
     """A small and a large model, and how to choose between them."""
 
     small: Name
     """Model for what is easy."""
     large: Name
     """Model for what is hard."""
-    choose: Name = Field("intent", examples=["intent"])
+    choose: Name = Field(examples=["intent"])
     """How to choose."""
 
 
-class Stale(Part):
+class StaleStep(SpecPart):
     """Answer from the cache although its time is over."""
 
     stale: Duration
     """How old the kept answer may be."""
 
 
-class Template(Part):
+class TemplateStep(SpecPart):
     """Answer with fixed text."""
 
     template: AppPath
@@ -112,19 +117,19 @@ class Template(Part):
 
 def _fallback(value: object) -> object:
     if isinstance(value, dict) and "stale" in value and "template" not in value:
-        return Stale.model_validate(value)
+        return StaleStep.model_validate(value)
     if isinstance(value, dict):
-        return Template.model_validate(value)
+        return TemplateStep.model_validate(value)
     return _name(value, "a model's name, {stale: 24h} or {template: file}")
 
 
 Fallback = Annotated[
-    Name | Stale | Template,
-    BeforeValidator(_fallback, json_schema_input_type=Name | Stale | Template),
+    Name | StaleStep | TemplateStep,
+    BeforeValidator(_fallback, json_schema_input_type=Name | StaleStep | TemplateStep),
 ]
 
 
-class SemanticCache(Part):
+class SemanticCacheSpec(SpecPart, resolves=release.SemanticCache):
     """Answers to requests that mean the same."""
 
     ttl: Duration
@@ -133,80 +138,80 @@ class SemanticCache(Part):
     """Share of wrong hits that is bearable; measured on a sample of hits."""
 
 
-class Cache(Part):
+class CacheSpec(SpecPart):
     """What may be answered without asking a model again."""
 
     exact: Duration | None = Field(None, examples=["1h"])
     """How long the answer to an identical request of the same tenant is kept; left out: not kept.
     A request with a `temperature` above 0, or with `cache-control: no-cache`, always asks the
     model; answers that ask for a tool are not kept."""
-    semantic: SemanticCache | None = None
+    semantic: SemanticCacheSpec | None = None
     """Answers to requests that mean the same; needs care, see the fields."""
 
 
-class Timeouts(Part):
+class TimeoutsSpec(SpecPart, resolves=release.Timeouts):
     """How long to wait. `total` is the deadline of the whole request, every attempt included. An
     answer that is not streamed comes from a provider in one piece: there only `connect` and `total`
     hold, and while there are fallbacks to ask a model gets half of the time that is left. A stream
     falls back after `first_token`."""
 
-    connect: Duration = 2.0
+    connect: Duration
     """For a connection to the model."""
-    first_token: Duration = 30.0
+    first_token: Duration
     """From sending the request to the first content."""
-    idle: Duration = 15.0
+    idle: Duration
     """Between two pieces of a stream."""
-    min_rate: float | None = Field(None, gt=0, allow_inf_nan=False, examples=[20])
+    min_rate: float | None = Field(gt=0, allow_inf_nan=False, examples=[20])
     """Characters a second that a stream must give, over 5 seconds of waiting for it, once the
     model has begun (thoughts count). Catches a model that drips one token a second, which `idle`
     does not see. A client that reads slowly does not count against its model. Left out: any rate
     will do."""
-    total: Duration = 120.0
+    total: Duration
     """For everything."""
 
 
-class Retries(Part):
+class RetriesSpec(SpecPart, resolves=release.Retries):
     """Ask the same model again when it fails in a way that may pass: a connection that breaks
     before any content, a rate limit, an error of its server. Never after the first content has
     reached the client. The wait is random, up to `backoff` doubled each time, and never shorter
     than what the provider asks for (`retry-after` in any of its forms); a model that asks for more
     than 5 seconds is passed over while there are fallbacks."""
 
-    most: int = Field(2, ge=0, le=10)
+    most: int = Field(ge=0, le=10)
     """Most retries of one request at one model; 0: none."""
-    backoff: Duration = 0.25
+    backoff: Duration
     """Longest wait before the first retry; the second has twice as much."""
-    budget: Share = Field(0.2, examples=["20%"])
+    budget: Share = Field(examples=["20%"])
     """Retries as a share of the route's requests, so that an outage is not met with a multiple of
     the traffic; each worker counts its own and may save up ten. 0%: none."""
 
 
-class Surge(Part):
+class SurgeSpec(SpecPart, resolves=release.Surge):
     """Tighter caps under load."""
 
     output_tokens: int = Field(ge=1)
     """Most completion tokens of one request while load is high."""
-    above: Share = 0.8
+    above: Share
     """Load above which the cap holds: requests in flight and waiting, as a share of the route's
     `queue.concurrent`; without a queue, a worker's connections as a share of
     `gateway.max_connections`. It ends when load is below three quarters of this."""
 
 
-class Caps(Part):
+class CapsSpec(SpecPart, resolves=release.Caps):
     """Most that one request may use."""
 
-    prompt_tokens: int | None = Field(None, ge=1)
+    prompt_tokens: int | None = Field(ge=1)
     """Most prompt tokens; a longer request is refused."""
-    output_tokens: int | None = Field(None, ge=1)
+    output_tokens: int | None = Field(ge=1)
     """Most completion tokens; asked of the model as its limit."""
-    surge: Surge | None = None
+    surge: SurgeSpec | None
     """Tighter caps under load."""
-    answer_bytes: Size = Field(64 * 1024 * 1024, ge=1024, examples=["64MiB"])
+    answer_bytes: Size = Field(ge=1024, examples=["64MiB"])
     """Most bytes of one answer as they come from the model, streamed or not; more is an error
     (`upstream_too_large`)."""
 
 
-class Hedge(Part):
+class HedgeSpec(SpecPart, resolves=release.Hedge):
     """Ask a second model when the first one is slow to begin; the first content wins, the other is
     left at once. Asking twice costs money and nothing else: the gateway runs no tools."""
 
@@ -214,29 +219,29 @@ class Hedge(Part):
     """How long the model may take until its first content (of a whole answer: until the answer)
     before the next of `fallback` is asked beside it; where there is none, the same model on
     another connection."""
-    spend: Share = Field(0.05, examples=["5%"])
+    spend: Share = Field(examples=["5%"])
     """Share of the route's requests that may be asked twice; counted by each worker."""
 
 
-class Queue(Part):
+class QueueSpec(SpecPart, resolves=release.QueueSettings):
     """How many requests of this route may ask a model at once, and how many may wait. The figures
     hold for the whole gateway on one machine, over all of its workers. Answers from the cache need
     no place."""
 
     concurrent: int = Field(ge=1, examples=[8])
     """Most requests that ask a model at once."""
-    waiting: int = Field(64, ge=0)
+    waiting: int = Field(ge=0)
     """Most requests that wait for a place. One more is answered with `queue_full`, or takes the
     place of one with a lower priority."""
-    wait: Duration = 5.0
+    wait: Duration
     """Longest wait. A request that would have to wait longer is answered with `overloaded` at
     once."""
 
 
-class Store(Part):
+class StoreSpec(SpecPart):
     """What is kept of this route's requests beside the receipt."""
 
-    content: Switch = True
+    content: Switch = default(release.Route, "store_content")
     """Whether prompts and answers are kept (see `ledger.retention`)."""
 
 
@@ -246,7 +251,7 @@ def _models(value: object) -> object:
     return _name(value, "a model's name, or a mapping with small and large")
 
 
-class Variant(Part):
+class VariantSpec(SpecPart):
     """What is other than the route says, for whom the flag puts into this variant."""
 
     models: (
@@ -264,7 +269,7 @@ class Variant(Part):
         return self.models.large if isinstance(self.models, ModelChoice) else self.models
 
 
-class Route(Part):
+class RouteSpec(SpecPart, resolves=release.Route):
     """What an app asks for by name, as it would ask for a model: `model="recommend"`."""
 
     models: Annotated[
@@ -272,44 +277,44 @@ class Route(Part):
     ] = Field(examples=["small", "{small: small, large: large, choose: intent}"])
     """The model that answers, or a small and a large one. A route whose model makes embeddings is
     an embeddings route."""
-    prompt: Name | None = None
+    prompt: Name | None
     """The prompt that comes first; its inputs come with the request. Left out: the request's
     messages go as they are."""
-    tools: Items[Name] = ()
+    tools: Items[Name]
     """Tools that the model may ask for."""
     fallback: Items[Fallback] = Field((), examples=["[small, {stale: 24h}]"])
     """What answers when the model cannot, in order: models, a kept answer, fixed text."""
-    cache: Cache = Cache()
+    cache: CacheSpec = CacheSpec()
     """What may be answered without asking a model again."""
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutsSpec
     """How long to wait."""
-    caps: Caps = Caps()
+    caps: CapsSpec
     """Most that one request may use."""
-    hold: Literal["first_content", "answer"] = "first_content"
+    hold: Literal["first_content", "answer"]
     """Until when a stream is held back. `first_content`: until its first content, then each event
     goes on as it comes, and an answer that breaks off ends with an error. `answer`: until it is
     complete (8 MiB at most), so that an answer which breaks off, stalls or does not meet `output`
     is never seen: the next model of `fallback` is asked anew, and the client gets one whole answer
     or an error with its status. While an answer is held, the client hears nothing."""
-    retries: Retries = Retries()
+    retries: RetriesSpec
     """When the same model is asked again."""
-    hedge: Hedge | None = Field(None, examples=["{after: 800ms, spend: 5%}"])
+    hedge: HedgeSpec | None = Field(examples=["{after: 800ms, spend: 5%}"])
     """Ask a second model when the first one is slow to begin; left out: wait for the first."""
-    queue: Queue | None = None
+    queue: QueueSpec | None
     """How many requests may ask a model at once, and how many may wait; left out: no bound."""
-    output: AppPath | None = Field(None, examples=["schemas/plan.json"])
+    output: AppPath | None = Field(examples=["schemas/plan.json"])
     """JSON file: the JSON Schema that an answer must meet. The model is asked for it; for an answer
     that does not meet it the next model of `fallback` is asked, and when that was the last it is an
     error (`output_invalid`); in a stream that was not held an error is its last event."""
-    guard: Items[Name] = ()
+    guard: Items[Name]
     """Checks on every answer, beside `output`."""
-    flag: Name | None = Field(None, examples=["recommend-model"])
+    flag: Name | None = Field(examples=["recommend-model"])
     """The flag that chooses the variant of a request, out of `flags` or what `tidegate flag set`
     put in force."""
-    variants: dict[Name, Variant] = Field({}, examples=["{terse: {prompt: terse}}"])
+    variants: dict[Name, VariantSpec] = Field(examples=["{terse: {prompt: terse}}"])
     """Name of a variant of the flag to what it changes. A variant that is not here changes
     nothing."""
-    store: Store = Store()
+    store: StoreSpec = StoreSpec()
     """What is kept of this route's requests beside the receipt."""
 
     def answering(self) -> str:

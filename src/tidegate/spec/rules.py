@@ -12,7 +12,7 @@ from tidegate.spec.files import Files, uses
 from tidegate.spec.limit_rules import limits
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.part_rules import Names, inputs, models
-from tidegate.spec.route_types import ModelChoice, Route, Stale, Template
+from tidegate.spec.route_types import ModelChoice, RouteSpec, StaleStep, TemplateStep
 from tidegate.spec.types import Spec
 
 
@@ -38,7 +38,7 @@ def _unknown(path: Path, what: str, name: str, valid: frozenset[str]) -> Finding
     )
 
 
-def _route_models(at: Path, route: Route) -> Iterator[tuple[Path, str]]:
+def _route_models(at: Path, route: RouteSpec) -> Iterator[tuple[Path, str]]:
     if isinstance(route.models, ModelChoice):
         yield (*at, "models", "small"), route.models.small
         yield (*at, "models", "large"), route.models.large
@@ -74,7 +74,7 @@ def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
         yield from _fallback_order(at, route)
 
 
-def _variants(at: Path, route: Route, names: Names) -> Iterator[Finding]:
+def _variants(at: Path, route: RouteSpec, names: Names) -> Iterator[Finding]:
     if route.variants and route.flag is None:
         message = "no flag chooses between the variants"
         yield Finding(path=(*at, "variants"), message=message, expected="key flag", at_key=True)
@@ -87,7 +87,7 @@ def _variants(at: Path, route: Route, names: Names) -> Iterator[Finding]:
             yield _unknown((*place, "prompt"), "prompt", variant.prompt, names["prompts"])
 
 
-def _kinds(spec: Spec, at: Path, route: Route) -> Iterator[Finding]:
+def _kinds(spec: Spec, at: Path, route: RouteSpec) -> Iterator[Finding]:
     answering = spec.models.get(route.answering())
     if answering is None:
         return
@@ -113,7 +113,7 @@ def _kinds(spec: Spec, at: Path, route: Route) -> Iterator[Finding]:
             )
 
 
-def _times(at: Path, route: Route) -> Iterator[Finding]:
+def _times(at: Path, route: RouteSpec) -> Iterator[Finding]:
     times = route.timeouts
     for key in sorted(times.model_fields_set):
         if getattr(times, key) <= 0:
@@ -127,7 +127,7 @@ def _times(at: Path, route: Route) -> Iterator[Finding]:
             )
 
 
-def _queue(at: Path, route: Route) -> Iterator[Finding]:
+def _queue(at: Path, route: RouteSpec) -> Iterator[Finding]:
     if route.queue is not None and route.queue.wait > route.timeouts.total:
         yield Finding(
             path=(*at, "queue", "wait"),
@@ -147,9 +147,9 @@ def _queue(at: Path, route: Route) -> Iterator[Finding]:
         )
 
 
-def _fallback_order(at: Path, route: Route) -> Iterator[Finding]:
+def _fallback_order(at: Path, route: RouteSpec) -> Iterator[Finding]:
     """Models, then a kept answer, then fixed text: what stands after the last is never reached."""
-    order = {str: 0, Stale: 1, Template: 2}
+    order = {str: 0, StaleStep: 1, TemplateStep: 2}
     reached = 0
     for index, step in enumerate(route.fallback):
         rank = order[type(step)]
@@ -190,11 +190,11 @@ def _evals(spec: Spec, names: Names) -> Iterator[Finding]:
 
 
 def _train(spec: Spec, _: Names) -> Iterator[Finding]:
-    canary = spec.release.canary
+    canary = spec.train.canary
     if canary and list(canary.steps) != sorted(set(canary.steps)):
         at: Path = ("release", "canary", "steps")
         yield Finding(path=at, message="the steps do not grow", expected="growing shares")
-    if len(set(spec.release.stages)) != len(spec.release.stages):
+    if len(set(spec.train.stages)) != len(spec.train.stages):
         yield Finding(
             path=("release", "stages"), message="a stage stands twice", expected="each stage once"
         )

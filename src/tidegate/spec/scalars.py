@@ -13,38 +13,15 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     PlainSerializer,
     Strict,
     WithJsonSchema,
 )
 
-from tidegate.base.durations import parse_duration, parse_share, parse_size
+from tidegate.base import duration_text, parse_duration, parse_share, parse_size
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
-_UNITS = ((604800, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-
-
-class Part(BaseModel):
-    """Every authored type: frozen, strict, no unknown keys, documented by its docstrings."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        use_attribute_docstrings=True,
-    )
-
-
-def duration_text(seconds: float) -> str:
-    """``seconds`` exactly, in the largest unit that divides them: ``90d``, ``1.5s``."""
-    for size, unit in _UNITS:
-        if seconds and seconds % size == 0:
-            return f"{int(seconds // size)}{unit}"
-    text = f"{seconds:.6f}".rstrip("0").rstrip(".")
-    return f"{text}s"
 
 
 def share_text(share: float) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from tidegate.base import duration_text
 from tidegate.spec.compose import parse
 from tidegate.spec.mistakes import Path
 from tidegate.spec.nodes import Mapping, Refused
 from tidegate.spec.places import to_plain
-from tidegate.spec.scalars import duration_text, share_text, size_text
+from tidegate.spec.scalars import share_text, size_text
 from tidegate.spec.types import Spec
 
 FILE = "tidegate.schema.json"

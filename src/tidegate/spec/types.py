@@ -6,92 +6,109 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tidegate.spec.limit_types import Limit, Match
-from tidegate.spec.model_types import Artifact, Breaker, Model, Pool, Price
-from tidegate.spec.proof_types import Dataset, Environment, Eval, Journey, Slo, Train
-from tidegate.spec.route_types import (
-    Cache,
-    Caps,
-    Hedge,
-    Input,
-    ModelChoice,
-    Prompt,
-    Queue,
-    Retries,
-    Route,
-    Stale,
-    Store,
-    Template,
-    Timeouts,
-    Tool,
-    Variant,
+from tidegate import release
+from tidegate.spec.limit_types import LimitSpec, MatchSpec
+from tidegate.spec.model_types import (
+    SOURCES,
+    ArtifactSpec,
+    BreakerSpec,
+    ModelSpec,
+    PoolSpec,
+    PriceSpec,
 )
-from tidegate.spec.scalars import AppPath, Duration, Items, Name, Part, Size, text
+from tidegate.spec.part import SpecPart, default
+from tidegate.spec.proof_types import (
+    DatasetSpec,
+    EnvironmentSpec,
+    EvalSpec,
+    JourneySpec,
+    SloSpec,
+    TrainSpec,
+)
+from tidegate.spec.route_types import (
+    CacheSpec,
+    CapsSpec,
+    HedgeSpec,
+    InputSpec,
+    ModelChoice,
+    PromptSpec,
+    QueueSpec,
+    RetriesSpec,
+    RouteSpec,
+    StaleStep,
+    StoreSpec,
+    TemplateStep,
+    TimeoutsSpec,
+    ToolSpec,
+    VariantSpec,
+)
+from tidegate.spec.scalars import AppPath, Duration, Items, Name, Size, text
 
 __all__ = [
-    "Artifact",
-    "Breaker",
-    "Cache",
-    "Caps",
-    "Dataset",
-    "Environment",
-    "Eval",
-    "Gateway",
-    "Hedge",
-    "Input",
-    "Journey",
-    "Ledger",
-    "Limit",
-    "Match",
-    "Model",
+    "SOURCES",
+    "ArtifactSpec",
+    "BreakerSpec",
+    "CacheSpec",
+    "CapsSpec",
+    "DatasetSpec",
+    "EnvironmentSpec",
+    "EvalSpec",
+    "GatewaySpec",
+    "HedgeSpec",
+    "InputSpec",
+    "JourneySpec",
+    "LedgerSpec",
+    "LimitSpec",
+    "MatchSpec",
     "ModelChoice",
-    "Pool",
-    "Price",
-    "Prompt",
-    "Queue",
-    "Retention",
-    "Retries",
-    "Route",
-    "Slo",
+    "ModelSpec",
+    "PoolSpec",
+    "PriceSpec",
+    "PromptSpec",
+    "QueueSpec",
+    "RetentionSpec",
+    "RetriesSpec",
+    "RouteSpec",
+    "SloSpec",
     "Spec",
-    "Stale",
-    "Store",
-    "Template",
-    "Timeouts",
-    "Tool",
-    "Train",
-    "Variant",
+    "StaleStep",
+    "StoreSpec",
+    "TemplateStep",
+    "TimeoutsSpec",
+    "ToolSpec",
+    "TrainSpec",
+    "VariantSpec",
 ]
 
 
-class Gateway(Part):
+class GatewaySpec(SpecPart, resolves=release.GatewaySettings):
     """How the door behaves."""
 
-    keys: Literal["required", "off"] = "required"
+    keys: Literal["required", "off"]
     """Whether a request needs a key (see `tidegate keys`)."""
-    direct_models: bool = False
+    direct_models: bool
     """Whether a request may name a model as well as a route."""
-    max_body: Size = Field(4 * 1024 * 1024, examples=["4MiB"])
+    max_body: Size = Field(default(release.GatewaySettings, "max_body_bytes"), examples=["4MiB"])
     """Largest request body."""
-    max_connections: int = Field(8192, ge=1)
+    max_connections: int = Field(ge=1)
     """Most client connections of one worker; one more is answered with 503 and closed."""
-    idempotency: Duration = 86400.0
+    idempotency: Duration
     """How long the answer to a request with an `Idempotency-Key` is kept to be replayed."""
 
 
-class Retention(Part):
+class RetentionSpec(SpecPart):
     """How long the truth is kept."""
 
-    receipts: Duration = 90 * 86400.0
+    receipts: Duration = default(release.LedgerSettings, "keep_receipts")
     """Receipts."""
-    content: Duration = 30 * 86400.0
+    content: Duration = default(release.LedgerSettings, "keep_content")
     """Prompts and answers."""
 
 
-class Ledger(Part):
+class LedgerSpec(SpecPart, resolves=release.LedgerSettings):
     """What is kept of every request, and for how long."""
 
-    retention: Retention = Retention()
+    retention: RetentionSpec = RetentionSpec()
     """How long it is kept."""
     redact: (
         Annotated[
@@ -103,7 +120,7 @@ class Ledger(Part):
             ),
         ]
         | None
-    ) = Field(None, examples=["coach.privacy:redact"])
+    ) = Field(examples=["coach.privacy:redact"])
     """A function, text to text, that content passes through before it is written. Its module is
     installed beside Tidegate, or lies in the app's folder."""
 
@@ -112,40 +129,43 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class Spec(Part):
+class Spec(SpecPart, resolves=release.Release):
     """One app. All paths are relative to the folder of `tidegate.yaml`."""
 
     app: Name = Field(examples=["fitness-coach"])
     """The app's name."""
+    experimental: bool
+    """Whether keys that would protect users are taken although they are not built yet (each is a
+    mistake otherwise). They do nothing, and `check`, `build` and `up` say so each time."""
     include: Annotated[
         Items[AppPath],
         BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
     ] = Field((), examples=["[specs/models.yaml]"])
     """Other spec files to read in: a path or a list. A name may be defined in one file only."""
-    models: dict[Name, Model] = {}
+    models: dict[Name, ModelSpec]
     """Models that routes can name."""
-    prompts: dict[Name, Prompt] = {}
+    prompts: dict[Name, PromptSpec]
     """Templates with declared inputs."""
-    tools: dict[Name, Tool] = {}
+    tools: dict[Name, ToolSpec]
     """Tools that models may ask for."""
-    routes: dict[Name, Route] = {}
+    routes: dict[Name, RouteSpec]
     """What the app asks for by name."""
-    limits: dict[Name, Limit] = {}
+    limits: dict[Name, LimitSpec]
     """Most that may be used in a time: requests, tokens, dollars."""
-    flags: AppPath | None = Field(None, examples=["flags.json"])
+    flags: AppPath | None = Field(examples=["flags.json"])
     """JSON file: a flagd document whose flags choose variants of routes. It is in force until
     `tidegate flag set` puts another in force, which needs no release."""
-    journeys: dict[Name, Journey] = {}
+    journeys: dict[Name, JourneySpec]
     """What users do, and what is promised for it."""
-    datasets: dict[Name, Dataset] = {}
+    datasets: dict[Name, DatasetSpec]
     """Examples for evals and load."""
-    evals: dict[Name, Eval] = {}
+    evals: dict[Name, EvalSpec]
     """Measures of quality, and when a release passes them."""
-    release: Train = Train()
+    train: TrainSpec = Field(alias="release")
     """The way of a release from build to all traffic."""
-    environments: dict[Name, Environment] = {}
+    environments: dict[Name, EnvironmentSpec]
     """Places where releases run."""
-    gateway: Gateway = Gateway()
+    gateway: GatewaySpec
     """How the door behaves."""
-    ledger: Ledger = Ledger()
+    ledger: LedgerSpec
     """What is kept of every request, and for how long."""
