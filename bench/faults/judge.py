@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidegate.testing import scenarios as wishes
-from tidegate.testing.scenarios import Check, Scenario, Side
+from tidegate.testing.scenarios import Scenario, ScenarioCheck, Side
 
 Word = Literal["pass", "partial", "safe", "fail"]
 WORDS: tuple[Word, ...] = ("pass", "partial", "safe", "fail")
@@ -133,7 +133,7 @@ def _tries(seen: Observation) -> str:
     return f"{words}, {other} at the fallback" if other else words
 
 
-def broken(check: Check, scenario: Scenario, seen: Observation) -> str | None:
+def broken(check: ScenarioCheck, scenario: Scenario, seen: Observation) -> str | None:
     """Why ``check`` does not hold, or None."""
     return _BROKEN[type(check)](check, scenario, seen)
 

@@ -17,7 +17,6 @@ KNOWN: dict[str, str] = {
 }
 RENAMES = frozenset(
     {
-        "Answer",
         "Cap",
         "Change",
         "Chunk",
@@ -35,8 +34,6 @@ RENAMES = frozenset(
         "Parsed",
         "Place",
         "Progress",
-        "Refused",
-        "Reply",
         "Resolution",
         "Scalar",
         "Standing",

@@ -7,7 +7,7 @@ import os
 
 import click
 
-from tidegate.testing import Answer, Echo, ModelServer, Script, Words, parse_timing
+from tidegate.testing import Echo, ModelServer, Script, ScriptedAnswer, Words, parse_timing
 
 _EPILOG = """\b
 Examples:
@@ -61,7 +61,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Run a simulated model server (OpenAI and Anthropic dialects) until it is interrupted."""
-    said: Answer = answer if answer is not None else Echo() if echo else Words(tokens)
+    said: ScriptedAnswer = answer if answer is not None else Echo() if echo else Words(tokens)
     server = ModelServer(
         said,
         script=Script.of(*faults),

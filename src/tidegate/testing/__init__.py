@@ -6,7 +6,7 @@ Reads:    base.   Writes: nothing.
 Words:    beat, dialect, fault, script, step, first token, inter-token time
 """
 
-from tidegate.testing.answers import Answer, Echo, ToolCall, Words
+from tidegate.testing.answers import Echo, ScriptedAnswer, ToolCall, Words
 from tidegate.testing.faults import (
     BadBody,
     Cut,
@@ -43,7 +43,6 @@ from tidegate.testing.timings import (
 )
 
 __all__ = [
-    "Answer",
     "BadBody",
     "Constant",
     "Cut",
@@ -67,6 +66,7 @@ __all__ = [
     "Refuse",
     "Reset",
     "Script",
+    "ScriptedAnswer",
     "SeenRequest",
     "Silence",
     "SlowFirstToken",

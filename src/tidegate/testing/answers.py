@@ -47,7 +47,7 @@ class ToolCall(msgspec.Struct, frozen=True):
         return canonical_json(self.arguments).decode()
 
 
-Answer = str | Echo | Words | ToolCall | Callable[[Json], "str | ToolCall"]
+ScriptedAnswer = str | Echo | Words | ToolCall | Callable[[Json], "str | ToolCall"]
 
 
 def split_tokens(text: str) -> list[str]:
@@ -64,7 +64,7 @@ def text_of(content: object) -> str:
     return ""
 
 
-def compose(answer: Answer, request: Json, seed: int) -> str | ToolCall:
+def compose(answer: ScriptedAnswer, request: Json, seed: int) -> str | ToolCall:
     """The answer to ``request``: a text or one tool call.
 
     A fixed text, a tool call and a callable are obeyed as they are. Generated and echoed answers

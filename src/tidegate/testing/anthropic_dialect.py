@@ -8,7 +8,7 @@ import msgspec
 
 from tidegate.testing.answers import ToolCall
 from tidegate.testing.beats import STREAM_END, STREAM_HEAD, Beat, Beats, chunk, encode, plain
-from tidegate.testing.dialects import Reply
+from tidegate.testing.dialects import ModelReply
 
 _STOP_REASONS = {
     "stop": "end_turn",
@@ -18,7 +18,7 @@ _STOP_REASONS = {
 }
 
 
-def _usage(reply: Reply, output: int) -> dict[str, int]:
+def _usage(reply: ModelReply, output: int) -> dict[str, int]:
     """``input_tokens`` leaves out what was read from the cache, unlike in the other dialect."""
     return {
         "input_tokens": reply.prompt_tokens - reply.cached_tokens,
@@ -28,14 +28,14 @@ def _usage(reply: Reply, output: int) -> dict[str, int]:
     }
 
 
-def _block(reply: Reply, text: str, arguments: object) -> dict[str, Any]:
+def _block(reply: ModelReply, text: str, arguments: object) -> dict[str, Any]:
     if isinstance(reply.answer, ToolCall):
         id_ = f"toolu_{reply.id[9:]}"
         return {"type": "tool_use", "id": id_, "name": reply.answer.name, "input": arguments}
     return {"type": "text", "text": text}
 
 
-def _message(reply: Reply, content: list[object], stop: str | None) -> dict[str, Any]:
+def _message(reply: ModelReply, content: list[object], stop: str | None) -> dict[str, Any]:
     return {
         "id": f"msg_{reply.id[9:]}",
         "type": "message",
@@ -50,7 +50,7 @@ def _message(reply: Reply, content: list[object], stop: str | None) -> dict[str,
 class AnthropicDialect:
     """https://docs.anthropic.com/en/api/messages"""
 
-    def whole(self, reply: Reply) -> Beats:
+    def whole(self, reply: ModelReply) -> Beats:
         text = "".join(reply.tokens)
         arguments = _decoded(text) if isinstance(reply.answer, ToolCall) else None
         body = _message(reply, [_block(reply, text, arguments)], _STOP_REASONS[reply.finish])
@@ -58,7 +58,7 @@ class AnthropicDialect:
             body["usage"] = _usage(reply, reply.completion_tokens)
         return plain(200, encode(body), sum(reply.waits))
 
-    def stream(self, reply: Reply) -> Beats:
+    def stream(self, reply: ModelReply) -> Beats:
         waits = reply.waits or [0.0]
         start = _message(reply, [], None)
         if reply.usage != "none":

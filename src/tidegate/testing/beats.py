@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-Part = Literal[
+BeatPart = Literal[
     "head",  # status line and headers
     "body",  # the whole body of an answer that is not streamed
     "open",  # events before the first token
@@ -31,7 +31,7 @@ class Beat(NamedTuple):
     """After ``wait`` seconds, send ``data`` or do what ``part`` says."""
 
     wait: float
-    part: Part
+    part: BeatPart
     data: bytes = b""
 
 

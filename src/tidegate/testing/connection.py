@@ -25,14 +25,14 @@ _BAD = (
 )
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """``answer`` gives the beats of a request; ``closed`` is told when this connection ends."""
 
     def __init__(
         self,
         answer: Callable[[SeenRequest], Beats],
-        opened: Callable[[Connection], None],
-        closed: Callable[[Connection], None],
+        opened: Callable[[ServerConnection], None],
+        closed: Callable[[ServerConnection], None],
         finished: Callable[[SeenRequest], None],
     ) -> None:
         self._answer, self._opened, self._closed = answer, opened, closed

@@ -25,7 +25,7 @@ STATUS_CODES: dict[int, tuple[str, str, str]] = {
 """HTTP status to the provider's usual (type, code, message)."""
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class ModelReply(msgspec.Struct, frozen=True, kw_only=True):
     """One answer before it is written: what is said, and when each piece is sent."""
 
     request: dict[str, Any]
@@ -50,12 +50,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.tokens) + self.reasoning_tokens
 
 
-class Dialect(Protocol):
+class ServerDialect(Protocol):
     """One provider's way of writing."""
 
-    def whole(self, reply: Reply) -> Beats: ...
+    def whole(self, reply: ModelReply) -> Beats: ...
 
-    def stream(self, reply: Reply) -> Beats: ...
+    def stream(self, reply: ModelReply) -> Beats: ...
 
     def error_body(self, status: int, kind: str, code: str, message: str) -> bytes: ...
 

@@ -22,16 +22,16 @@ from types import TracebackType
 import uvloop
 
 from tidegate.base import PoolError, UsageError
-from tidegate.testing.answers import Answer, Words
+from tidegate.testing.answers import ScriptedAnswer, Words
 from tidegate.testing.anthropic_dialect import AnthropicDialect
 from tidegate.testing.beats import Beats, encode, plain
-from tidegate.testing.connection import Connection
-from tidegate.testing.dialects import Dialect
+from tidegate.testing.connection import ServerConnection
+from tidegate.testing.dialects import ServerDialect
 from tidegate.testing.openai_dialect import OpenAIDialect
 from tidegate.testing.replies import (
     CREATED,
     Behaviour,
-    Refused,
+    ProviderRefusal,
     decode_body,
     embed,
     make_reply,
@@ -43,7 +43,7 @@ from tidegate.testing.seen import SeenRequest, Statistics
 from tidegate.testing.timings import Constant, Timing
 
 _OPENAI, _ANTHROPIC = OpenAIDialect(), AnthropicDialect()
-_DIALECTS: dict[str, Dialect] = {
+_DIALECTS: dict[str, ServerDialect] = {
     "/v1/chat/completions": _OPENAI,
     "/v1/embeddings": _OPENAI,
     "/v1/messages": _ANTHROPIC,
@@ -62,7 +62,7 @@ class ModelServer:
 
     def __init__(
         self,
-        answer: Answer = Words(16),  # noqa: B008 (frozen)
+        answer: ScriptedAnswer = Words(16),  # noqa: B008 (frozen)
         *,
         script: Script = Script(),  # noqa: B008 (frozen)
         first_token: Timing | float = 0.0,
@@ -95,7 +95,7 @@ class ModelServer:
         self.script = script
         self.host, self.port = host, port
         self._seen: deque[SeenRequest] = deque(maxlen=keep)
-        self._connections: set[Connection] = set()
+        self._connections: set[ServerConnection] = set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -182,21 +182,21 @@ class ModelServer:
             return self._get(seen, path)
         dialect = _DIALECTS.get(path)
         if dialect is None or seen.method != "POST":
-            return Refused(404, f"Unknown address: {seen.method} {path}").beats(_OPENAI)
+            return ProviderRefusal(404, f"Unknown address: {seen.method} {path}").beats(_OPENAI)
         seen.index, seen.at = self._index, self._clock() - self._zero_time
         self._index += 1
         self._seen.append(seen)
         try:
             return self._model_answer(seen, path, dialect)
-        except Refused as refused:
+        except ProviderRefusal as refused:
             return refused.beats(dialect)
         except UsageError as error:
-            return Refused(400, str(error), error.code).beats(dialect)
+            return ProviderRefusal(400, str(error), error.code).beats(dialect)
 
-    def _model_answer(self, seen: SeenRequest, path: str, dialect: Dialect) -> Beats:
+    def _model_answer(self, seen: SeenRequest, path: str, dialect: ServerDialect) -> Beats:
         behaviour = self.behaviour
         if not self._allowed(seen):
-            raise Refused(401, "Incorrect API key provided.")
+            raise ProviderRefusal(401, "Incorrect API key provided.")
         request = decode_body(seen.body, behaviour)
         fault = self._script.fault_for(seen, request["model"], behaviour.seed, self._played)
         if path == "/v1/embeddings":
@@ -214,14 +214,14 @@ class ModelServer:
         if path == "/health":
             return plain(200, b'{"status":"ok"}')
         if not self._allowed(seen):
-            return Refused(401, "Incorrect API key provided.").beats(_OPENAI)
+            return ProviderRefusal(401, "Incorrect API key provided.").beats(_OPENAI)
         if path == "/v1/models":
             models = [
                 {"id": name, "object": "model", "created": CREATED, "owned_by": "tidegate"}
                 for name in self.behaviour.models
             ]
             return plain(200, encode({"object": "list", "data": models}))
-        return Refused(404, f"Unknown address: GET {path}").beats(_OPENAI)
+        return ProviderRefusal(404, f"Unknown address: GET {path}").beats(_OPENAI)
 
     def _allowed(self, seen: SeenRequest) -> bool:
         return self.behaviour.api_key in (None, seen.key)
@@ -231,7 +231,7 @@ class ModelServer:
             self._completed += seen.completed is not None
             self._client_closed += seen.completed is None
 
-    def _opened(self, connection: Connection) -> None:
+    def _opened(self, connection: ServerConnection) -> None:
         self._accepted += 1
         self._connections.add(connection)
 
@@ -257,7 +257,7 @@ class ModelServer:
         loop = asyncio.get_running_loop()
         self._loop, self._stop = loop, asyncio.Event()
         server = await loop.create_server(
-            lambda: Connection(
+            lambda: ServerConnection(
                 self._answer, self._opened, self._connections.discard, self._finished
             ),
             sock=listener,

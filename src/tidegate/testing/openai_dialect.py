@@ -7,10 +7,10 @@ from typing import Any
 
 from tidegate.testing.answers import ToolCall
 from tidegate.testing.beats import STREAM_END, STREAM_HEAD, Beat, Beats, chunk, encode, plain
-from tidegate.testing.dialects import Reply
+from tidegate.testing.dialects import ModelReply
 
 
-def usage_of(reply: Reply) -> dict[str, Any]:
+def usage_of(reply: ModelReply) -> dict[str, Any]:
     usage: dict[str, Any] = {
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
@@ -23,7 +23,7 @@ def usage_of(reply: Reply) -> dict[str, Any]:
     return usage
 
 
-def _tool_call(call: ToolCall, arguments: str, reply: Reply) -> dict[str, Any]:
+def _tool_call(call: ToolCall, arguments: str, reply: ModelReply) -> dict[str, Any]:
     function = {"name": call.name, "arguments": arguments}
     return {"id": f"call_{reply.id[9:]}", "type": "function", "function": function}
 
@@ -31,7 +31,7 @@ def _tool_call(call: ToolCall, arguments: str, reply: Reply) -> dict[str, Any]:
 class OpenAIDialect:
     """https://platform.openai.com/docs/api-reference/chat"""
 
-    def whole(self, reply: Reply) -> Beats:
+    def whole(self, reply: ModelReply) -> Beats:
         message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
         if isinstance(reply.answer, ToolCall):
             message["tool_calls"] = [_tool_call(reply.answer, "".join(reply.tokens), reply)]
@@ -50,7 +50,7 @@ class OpenAIDialect:
             body["usage"] = usage_of(reply)
         return plain(200, encode(body), sum(reply.waits))
 
-    def stream(self, reply: Reply) -> Beats:
+    def stream(self, reply: ModelReply) -> Beats:
         asked = (reply.request.get("stream_options") or {}).get("include_usage") is True
         own = asked and reply.usage == "own"
         base: dict[str, Any] = {
@@ -101,7 +101,7 @@ def _around_token(body: Callable[[dict[str, Any]], bytes], tool: bool) -> tuple[
     return b"data: " + before + field[:-2], after + b"\n\n"
 
 
-def _opening(reply: Reply) -> dict[str, Any]:
+def _opening(reply: ModelReply) -> dict[str, Any]:
     if isinstance(reply.answer, ToolCall):
         call = {"index": 0, **_tool_call(reply.answer, "", reply)}
         return {"role": "assistant", "content": None, "tool_calls": [call]}

@@ -1,4 +1,4 @@
-"""From a request's body to a Reply: what is asked, what is refused, what is said and when."""
+"""From a request's body to a ModelReply: what is asked, what is refused, what is said and when."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from tidegate.testing.answers import (
-    Answer,
     Json,
+    ScriptedAnswer,
     ToolCall,
     compose,
     encode_vector,
@@ -18,7 +18,7 @@ from tidegate.testing.answers import (
     vector_of,
 )
 from tidegate.testing.beats import Beats, encode, plain
-from tidegate.testing.dialects import STATUS_CODES, Dialect, Reply
+from tidegate.testing.dialects import STATUS_CODES, ModelReply, ServerDialect
 from tidegate.testing.faults import Fault, Filtered, Mutate, NoUsage, UsageWithChoices
 from tidegate.testing.timings import Constant, Timing
 
@@ -29,7 +29,7 @@ CREATED = 1_767_225_600
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """How the simulated model answers."""
 
-    answer: Answer
+    answer: ScriptedAnswer
     first_token: Timing = Constant()
     inter_token: Timing = Constant()
     seed: int = 0
@@ -43,44 +43,47 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int = 384
 
 
-class Refused(Exception):
+class ProviderRefusal(Exception):
     """The request is wrong; ``status`` and ``message`` say how."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.message, self.code = status, message, code
 
-    def beats(self, dialect: Dialect) -> Beats:
+    def beats(self, dialect: ServerDialect) -> Beats:
         kind, code, _ = STATUS_CODES[self.status]
         body = dialect.error_body(self.status, kind, self.code or code, self.message)
         return plain(self.status, body)
 
 
 def decode_body(body: bytes, behaviour: Behaviour) -> Json:
-    """The request's JSON object with a known model; raises Refused."""
+    """The request's JSON object with a known model; raises ProviderRefusal."""
     try:
         request = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise Refused(400, f"We could not parse the JSON body of your request: {error}") from None
+        raise ProviderRefusal(
+            400, f"We could not parse the JSON body of your request: {error}"
+        ) from None
     if not isinstance(request, dict):
-        raise Refused(400, "The body must be a JSON object.")
+        raise ProviderRefusal(400, "The body must be a JSON object.")
     model = request.get("model")
     if not isinstance(model, str) or not model:
-        raise Refused(400, "You must provide a model parameter.")
+        raise ProviderRefusal(400, "You must provide a model parameter.")
     if not behaviour.any_model and model not in behaviour.models:
-        raise Refused(404, f"The model `{model}` does not exist.")
+        raise ProviderRefusal(404, f"The model `{model}` does not exist.")
     return request
 
 
-def make_reply(request: Json, index: int, behaviour: Behaviour, fault: Fault | None) -> Reply:
-    """The answer to a chat or messages request; raises Refused for one a provider refuses."""
+def make_reply(request: Json, index: int, behaviour: Behaviour, fault: Fault | None) -> ModelReply:
+    """The answer to a chat or messages request; raises ProviderRefusal as a provider
+    would give it."""
     messages = request.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise Refused(400, "'messages' must be a list with at least one message.")
+        raise ProviderRefusal(400, "'messages' must be a list with at least one message.")
     if not all(isinstance(message, dict) and "role" in message for message in messages):
-        raise Refused(400, "Each of 'messages' must be an object with a 'role'.")
+        raise ProviderRefusal(400, "Each of 'messages' must be an object with a 'role'.")
     if request.get("n") not in (None, 1):
-        raise Refused(400, "This server answers with n=1 only.")
+        raise ProviderRefusal(400, "This server answers with n=1 only.")
     seed = seed_of(index, behaviour)
     answer = compose(behaviour.answer, request, seed)
     if isinstance(fault, Mutate):
@@ -96,7 +99,7 @@ def make_reply(request: Json, index: int, behaviour: Behaviour, fault: Fault | N
     if isinstance(fault, Filtered):
         tokens, finish = tokens[: fault.after], "content_filter"
     prompt = count_prompt(request)
-    return Reply(
+    return ModelReply(
         request=request,
         id=f"chatcmpl-{seed:08x}",
         model=request["model"],
@@ -143,7 +146,7 @@ def _token_limit(request: Json) -> int | None:
         limit = request.get(name)
         if limit is not None:
             if not isinstance(limit, int) or limit < 1:
-                raise Refused(400, f"'{name}' must be an integer of at least 1.")
+                raise ProviderRefusal(400, f"'{name}' must be an integer of at least 1.")
             return limit
     return None
 
@@ -171,19 +174,19 @@ def waits_of(tokens: int, index: int, behaviour: Behaviour) -> list[float]:
 
 
 def embed(request: Json, behaviour: Behaviour) -> bytes:
-    """The body of an embeddings answer; raises Refused."""
+    """The body of an embeddings answer; raises ProviderRefusal."""
     given = request.get("input")
     texts = [given] if isinstance(given, str) else given
     if isinstance(texts, list) and texts and all(isinstance(t, int) for t in texts):
         texts = [texts]
     if not isinstance(texts, list) or not texts or not all(_embeddable(text) for text in texts):
-        raise Refused(400, "'input' must be a text or a list of texts or of token lists.")
+        raise ProviderRefusal(400, "'input' must be a text or a list of texts or of token lists.")
     dimensions = request.get("dimensions") or behaviour.dimensions
     if not isinstance(dimensions, int) or not 1 <= dimensions <= 4096:
-        raise Refused(400, "'dimensions' must be an integer from 1 to 4096.")
+        raise ProviderRefusal(400, "'dimensions' must be an integer from 1 to 4096.")
     form = request.get("encoding_format", "float")
     if form not in ("float", "base64"):
-        raise Refused(400, "'encoding_format' must be float or base64.")
+        raise ProviderRefusal(400, "'encoding_format' must be float or base64.")
     words = sum(len(text.split()) if isinstance(text, str) else len(text) for text in texts)
     data: list[dict[str, Any]] = [
         {

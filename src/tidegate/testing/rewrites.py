@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tidegate.testing.beats import STREAM_END, Beat, Beats, chunk, encode, plain
-from tidegate.testing.dialects import STATUS_CODES, Dialect
+from tidegate.testing.dialects import STATUS_CODES, ServerDialect
 from tidegate.testing.faults import (
     BadBody,
     Cut,
@@ -38,7 +38,7 @@ from tidegate.testing.faults import (
 )
 
 
-def play(fault: Fault, beats: Beats, dialect: Dialect, source: random.Random) -> Beats:
+def play(fault: Fault, beats: Beats, dialect: ServerDialect, source: random.Random) -> Beats:
     """``beats`` as ``fault`` makes them; ``source`` draws what a distribution leaves open."""
     if isinstance(fault, SlowFirstToken):
         late = fault.seconds
@@ -47,7 +47,7 @@ def play(fault: Fault, beats: Beats, dialect: Dialect, source: random.Random) ->
     return _REWRITES[type(fault)](fault, beats, dialect)
 
 
-def _refuse(fault: Refuse, beats: Beats, dialect: Dialect) -> Beats:
+def _refuse(fault: Refuse, beats: Beats, dialect: ServerDialect) -> Beats:
     kind, code, message = STATUS_CODES.get(fault.status, STATUS_CODES[500])
     body = (
         fault.body.encode()
@@ -69,20 +69,20 @@ def _retry_after(seconds: float, form: str) -> tuple[str, str]:
     return "retry-after", f"{seconds:g}"
 
 
-def _reset(fault: Reset, beats: Beats, dialect: Dialect) -> Beats:
+def _reset(fault: Reset, beats: Beats, dialect: ServerDialect) -> Beats:
     yield Beat(0.0, "reset")
 
 
-def _hang(fault: Hang, beats: Beats, dialect: Dialect) -> Beats:
+def _hang(fault: Hang, beats: Beats, dialect: ServerDialect) -> Beats:
     yield Beat(0.0, "hang") if fault.seconds is None else Beat(fault.seconds, "close")
 
 
-def _hold(fault: Hold, beats: Beats, dialect: Dialect) -> Beats:
+def _hold(fault: Hold, beats: Beats, dialect: ServerDialect) -> Beats:
     yield Beat(0.0, "hold")
     yield from beats
 
 
-def _silence(fault: Silence, beats: Beats, dialect: Dialect) -> Beats:
+def _silence(fault: Silence, beats: Beats, dialect: ServerDialect) -> Beats:
     yield next(beats)
     yield Beat(0.0, "hang")
 
@@ -95,7 +95,7 @@ def _slow_first_token(seconds: float, beats: Beats) -> Beats:
         yield beat._replace(wait=beat.wait + seconds) if late else beat
 
 
-def _slow_tokens(fault: SlowTokens, beats: Beats, dialect: Dialect) -> Beats:
+def _slow_tokens(fault: SlowTokens, beats: Beats, dialect: ServerDialect) -> Beats:
     for beat in beats:
         yield beat._replace(wait=fault.seconds) if beat.part == "token" else beat
 
@@ -115,7 +115,7 @@ def _stop_after(after: int, beats: Beats, ending: tuple[Beat, ...]) -> Beats:
     yield from ending
 
 
-def _cut(fault: Cut, beats: Beats, dialect: Dialect) -> Beats:
+def _cut(fault: Cut, beats: Beats, dialect: ServerDialect) -> Beats:
     head = next(beats)
     yield head
     # A plain body has a length, so it cannot end early and look whole.
@@ -125,7 +125,7 @@ def _cut(fault: Cut, beats: Beats, dialect: Dialect) -> Beats:
     yield from _stop_after(fault.after, beats, (ending,))
 
 
-def _stall(fault: Stall, beats: Beats, dialect: Dialect) -> Beats:
+def _stall(fault: Stall, beats: Beats, dialect: ServerDialect) -> Beats:
     if fault.seconds is None:
         return _stop_after(fault.after, beats, (Beat(0.0, "hang"),))
     if fault.then == "close":
@@ -143,7 +143,7 @@ def _pause_after(after: int, seconds: float, beats: Beats) -> Beats:
         yield beat._replace(wait=beat.wait + seconds) if late else beat
 
 
-def _invalid_event(fault: InvalidEvent, beats: Beats, dialect: Dialect) -> Beats:
+def _invalid_event(fault: InvalidEvent, beats: Beats, dialect: ServerDialect) -> Beats:
     sent, broken = 0, False
     for beat in beats:
         if beat.part == "body":
@@ -157,7 +157,7 @@ def _invalid_event(fault: InvalidEvent, beats: Beats, dialect: Dialect) -> Beats
         yield beat
 
 
-def _duplicate(fault: DuplicateEvent, beats: Beats, dialect: Dialect) -> Beats:
+def _duplicate(fault: DuplicateEvent, beats: Beats, dialect: ServerDialect) -> Beats:
     sent = 0
     for beat in beats:
         yield beat
@@ -170,7 +170,7 @@ def _duplicate(fault: DuplicateEvent, beats: Beats, dialect: Dialect) -> Beats:
 _PAGE = b"<!doctype html><title>Gateway</title><h1>It works</h1>\n"
 
 
-def _bad_body(fault: BadBody, beats: Beats, dialect: Dialect) -> Beats:
+def _bad_body(fault: BadBody, beats: Beats, dialect: ServerDialect) -> Beats:
     head = next(beats)
     if fault.how == "html":
         yield from plain(200, _PAGE, head.wait, (("content-type", "text/html"),))
@@ -188,7 +188,7 @@ def _bad_body(fault: BadBody, beats: Beats, dialect: Dialect) -> Beats:
         yield STREAM_END
 
 
-def _missing_field(fault: MissingField, beats: Beats, dialect: Dialect) -> Beats:
+def _missing_field(fault: MissingField, beats: Beats, dialect: ServerDialect) -> Beats:
     head = next(beats)
     if b"event-stream" not in head.data:
         body = _without(fault.field, next(beats).data)
@@ -226,11 +226,11 @@ def _pruned(field: str, value: object) -> object:
     return [_pruned(field, part) for part in value] if isinstance(value, list) else value
 
 
-def _missing_done(fault: MissingDone, beats: Beats, dialect: Dialect) -> Beats:
+def _missing_done(fault: MissingDone, beats: Beats, dialect: ServerDialect) -> Beats:
     return (beat for beat in beats if beat.part != "done")
 
 
-def _error_event(fault: ErrorEvent, beats: Beats, dialect: Dialect) -> Beats:
+def _error_event(fault: ErrorEvent, beats: Beats, dialect: ServerDialect) -> Beats:
     kind, code, _ = STATUS_CODES[500]
     body = dialect.error_body(500, kind, code, fault.message)
     head = next(beats)
@@ -242,7 +242,7 @@ def _error_event(fault: ErrorEvent, beats: Beats, dialect: Dialect) -> Beats:
     yield from _stop_after(fault.after, beats, (error, STREAM_END))
 
 
-def _drip(fault: Drip, beats: Beats, dialect: Dialect) -> Beats:
+def _drip(fault: Drip, beats: Beats, dialect: ServerDialect) -> Beats:
     for beat in beats:
         if beat.part == "head" or not beat.data:
             yield beat
@@ -253,12 +253,12 @@ def _drip(fault: Drip, beats: Beats, dialect: Dialect) -> Beats:
             wait = fault.seconds
 
 
-def _as_it_is(fault: Fault, beats: Beats, dialect: Dialect) -> Beats:
+def _as_it_is(fault: Fault, beats: Beats, dialect: ServerDialect) -> Beats:
     """The reply is made so, and the dialect writes it as it is."""
     return beats
 
 
-_REWRITES: dict[type, Callable[[Any, Beats, Dialect], Beats]] = {
+_REWRITES: dict[type, Callable[[Any, Beats, ServerDialect], Beats]] = {
     Refuse: _refuse,
     Reset: _reset,
     Hang: _hang,

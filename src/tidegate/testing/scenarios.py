@@ -111,7 +111,7 @@ class Recovers(msgspec.Struct, frozen=True, kw_only=True):
     advisory: bool = False
 
 
-Check = (
+ScenarioCheck = (
     MostTries
     | SecondTryAfter
     | AnsweredBy
@@ -136,7 +136,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Script = Script()
     limit: float
     """Seconds after which a call counts as a hang."""
-    checks: tuple[Check, ...] = ()
+    checks: tuple[ScenarioCheck, ...] = ()
     wants: Literal["answer", "error"] = "answer"
     """What is right: the whole answer, or a clean error with the provider's reason."""
     calls: int = 1
