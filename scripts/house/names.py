@@ -24,7 +24,6 @@ RENAMES = frozenset(
         "Door",
         "Files",
         "Flags",
-        "Handler",
         "Journey",
         "Kept",
         "Loaded",

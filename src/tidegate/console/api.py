@@ -29,7 +29,7 @@ from tidegate.ledger import (
     reading,
 )
 
-Handler = Callable[[Request], Response]
+_Handler = Callable[[Request], Response]
 _FILTERS = (
     "route",
     "journey",
@@ -94,7 +94,7 @@ class Api:
         return PlainTextResponse(text_of(lines), media_type="text/plain; version=0.0.4")
 
 
-def told(handler: Handler) -> Handler:
+def told(handler: _Handler) -> _Handler:
     """``handler``, whose errors become answers with code and cure."""
 
     def handle(request: Request) -> Response:

@@ -42,7 +42,7 @@ class RuntimeFile:
         return self._known[1]
 
 
-class Door:
+class OperatorAuth:
     """Lets a request in when it bears the operator token, compared in constant time."""
 
     def __init__(self, app: ASGIApp, runtime: RuntimeFile) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from tidegate.base import RequestError
 from tidegate.console.api import Api, told
-from tidegate.console.door import Door, RuntimeFile, refusal
+from tidegate.console.door import OperatorAuth, RuntimeFile, refusal
 from tidegate.console.traces import SpanInbox, receive_traces
 from tidegate.ledger import SPANS
 
@@ -48,7 +48,7 @@ def make_app(state: Path, inbox: SpanInbox | None = None) -> Starlette:
             Route("/api/receipts/{id}", told(api.receipt)),
             Route("/metrics", told(api.metrics)),
         ],
-        middleware=[Middleware(Door, runtime=runtime)],
+        middleware=[Middleware(OperatorAuth, runtime=runtime)],
         exception_handlers={404: _not_found, 405: _not_allowed},
         lifespan=life,
     )
