@@ -35,7 +35,7 @@ Examples:
   python -m bench.soak --minutes 2 --rate 40
 Traffic stays on this machine. Exit codes: 0 nothing grew, 1 something did, 2 usage."""
 )
-@click.option("--minutes", type=click.FloatRange(0.3, 24 * 60), default=60.0, show_default=True)
+@click.option("--minutes", type=click.FloatRange(0.1, 24 * 60), default=60.0, show_default=True)
 @click.option("--rate", type=click.FloatRange(1, 200), default=20.0, show_default=True)
 @click.option("--workers", type=click.IntRange(1, 8), default=2, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
@@ -79,7 +79,7 @@ async def soak(
 ) -> dict[str, Any]:
     """Traffic, samples in between, then quiet; the findings and all that was seen."""
     samples: list[Sample] = []
-    every = max(1.0, seconds / 240)
+    every = max(min(1.0, seconds / 20), seconds / 240)
     traffic = Traffic(ready.gateway_url, ready.key, rate, seed)
     said = 0.0
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,16 +67,35 @@ def test_too_few_samples_are_no_verdict() -> None:
         judge([sample(n) for n in range(5)], sample(9))
 
 
-def test_a_short_soak_of_the_whole_app_grows_nowhere() -> None:
-    command = [sys.executable, "-m", "bench.soak", "--minutes", "0.4", "--rate", "25", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+# In half a minute memory and kept answers have not settled; that is what the hour is for. The
+# rarest fault may not come either.
+SETTLES = {"worker 1: memory", "worker 2: memory", "valkey keys", NEVER}
+
+
+def soaked(minutes: float, *, left: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Soak for ``minutes``: nothing but what is ``left`` out may be found. The answers by kind,
+    and what is said of the faults that never came."""
+    command = [sys.executable, "-m", "bench.soak", "--minutes", f"{minutes}", "--rate", "25"]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])
-    # In half a minute memory and kept answers have not settled; that is what the hour is for.
-    # The rarest fault may not come either.
-    settles = ("worker 1: memory", "worker 2: memory", "valkey keys", NEVER)
-    bad = [one for one in result["findings"] if not one["ok"] and one["name"] not in settles]
+    bad = [one for one in result["findings"] if not one["ok"] and one["name"] not in left]
     assert bad == [], result["answers"]
-    assert result["answers"]["stream 200"] > 10
     (never,) = (one for one in result["findings"] if one["name"] == NEVER)
+    return result["answers"], never
+
+
+def test_seconds_of_the_whole_app_leave_nothing_behind() -> None:
+    """Every feature, faults, clients that leave, switches: each request has a receipt and an
+    answer that can be explained, and all gauges, places and reserved budgets return to zero."""
+    counts = {f"worker {number}: {what}" for number in (1, 2) for what in ("open files", "tasks")}
+    answers, _ = soaked(0.1, left=SETTLES | counts)  # too short for medians to mean anything
+    assert answers["stream 200"] > 3
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_minute_of_the_whole_app_grows_nowhere() -> None:
+    answers, never = soaked(1.0, left=SETTLES)
+    assert answers["stream 200"] > 25
     assert never["value"] < 4, never["sentence"]
