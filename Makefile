@@ -17,7 +17,7 @@ test: setup  ## pass the tests (under 8 minutes on 2 cores), WORKERS=4 files at 
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile
 
 test-long: setup  ## the tests that take longer, named in docs/testing.md
-	@$(PY) -m pytest -q -m long
+	@$(PY) -m pytest -q -m long -n 2 --dist worksteal
 
 FUZZ ?= 5000
 fuzz: setup  ## the fuzz targets for longer, other inputs each time (FUZZ=5000 inputs a target)

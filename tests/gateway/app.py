@@ -110,7 +110,7 @@ class GatewayProcess:
         headers = {"authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=20, **settings)
 
-    def receipts(self, count: int = 0, timeout: float = 5) -> list[Receipt]:
+    def receipts(self, count: int = 0, timeout: float = 10) -> list[Receipt]:
         """The receipts in the spool, in order of arrival, once there are ``count`` of them."""
         deadline = time.monotonic() + timeout
         while True:

@@ -141,7 +141,7 @@ def test_what_is_no_http_ends_its_connection_only(gateway: GatewayProcess) -> No
         assert client.post(CHAT, json={"model": "plain", "messages": USER}).status_code == 200
 
 
-def eventually(condition: Any, timeout: float = 3.0) -> None:
+def eventually(condition: Any, timeout: float = 10.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"

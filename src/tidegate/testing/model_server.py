@@ -161,7 +161,7 @@ class ModelServer:
         for connection in tuple(self._connections):
             connection.release()
 
-    def wait_until(self, condition: Callable[[ModelServer], bool], timeout: float = 5.0) -> None:
+    def wait_until(self, condition: Callable[[ModelServer], bool], timeout: float = 10.0) -> None:
         """Return once ``condition(self)`` holds; raises TimeoutError with the statistics."""
         deadline = time.monotonic() + timeout
         while not condition(self):
