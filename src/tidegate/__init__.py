@@ -7,8 +7,8 @@ Two planes that meet in four books. The floor plan, from the roof down:
     5  sdk                              instrument an app: journeys and stages
     4  gateway                          the data plane: every request passes through it
     3  registry, ledger, switches       artifacts; the truth; what flips live
-    2  release                          the pin: one frozen app, one digest
-    1  spec, secrets, stores            the wish; keys that never print; PostgreSQL and Valkey
+    2  spec                             the authored app, and how it becomes a release
+    1  release, secrets, stores         the frozen app; keys that never print; the engines
     0  base, stats                      errors, ids, hashing, money, children; pure statistics
     beside: testing                     public fakes; nothing inside imports it
 

@@ -127,6 +127,29 @@ def test_lazy_names_are_those_that_the_type_checker_sees(tmp_path: Path) -> None
     assert "__all__ names nothing, which is not there" in nothing
 
 
+PLAN_OF_FLOORS = '''"""An app.
+
+    1  hall, kitchen      where people are
+    0  cellar             below
+"""
+'''
+
+
+def test_the_floor_plan_of_the_package_is_the_one_that_is_held(tmp_path: Path) -> None:
+    from house import floors
+    from house.source import Source
+
+    project = '[[tool.importlinter.contracts]]\nlayers = ["hall | kitchen", "{}"]\n'
+    (tmp_path / "pyproject.toml").write_text(project.format("cellar"))
+    folder = package(tmp_path).folder
+    (folder / "__init__.py").write_text(PLAN_OF_FLOORS)
+    assert floors.problems(Source(folder, tmp_path)) == []
+    (tmp_path / "pyproject.toml").write_text(project.format("cellar | well"))
+    missing, wrong = floors.problems(Source(folder, tmp_path))
+    assert "floor 0 is cellar | well in pyproject.toml" in missing
+    assert "shows cellar on floor 0, where they are not" in wrong
+
+
 def test_any_on_the_path_of_a_request_is_named_by_line(tmp_path: Path) -> None:
     from house import anys
 
@@ -193,9 +216,12 @@ def test_all_names_of_the_faces_are_there() -> None:
 
     from house.source import ROOT, Source
 
-    for room in Source(ROOT / "src" / "tidegate").rooms:
+    source = Source(ROOT / "src" / "tidegate")
+    for room in sorted(source.rooms):
         face = importlib.import_module(f"tidegate.{room}")
         for name in getattr(face, "__all__", ()):
+            if source.has_module(f"tidegate.{room}.{name}") and not hasattr(face, name):
+                importlib.import_module(f"tidegate.{room}.{name}")
             assert getattr(face, name) is not None, f"{room}.{name}"
             assert name in vars(face), "the second access is a plain one"
 
@@ -228,6 +254,22 @@ def test_the_glossary_has_one_row_a_word_and_names_what_is_there(tmp_path: Path)
         "'apple' stands after 'cake': sort the rows",
         "kitchen/__init__.py: its card uses the word 'sour dough', which is not in "
         "docs/glossary.md: add a row, or use the field's word that is there",
+    ]
+
+
+def test_a_retired_word_is_named_wherever_it_stands(tmp_path: Path) -> None:
+    from house import words
+
+    page = tmp_path / "glossary.md"
+    page.write_text("")
+    text = "# lent out\ndef borrow_all(calendar): ...\nlatest_loan = 'silent wishes'\n"
+    source = package(tmp_path, kitchen__oven=text)
+    found = [one.removeprefix("kitchen/oven.py:") for one in words.problems(source, page)]
+    assert found == [
+        "1: 'lent' is a retired word: write grant",
+        "2: 'borrow' is a retired word: write reserve",
+        "3: 'loan' is a retired word: write reservation",
+        "3: 'wishes' is a retired word: write reservation, or what is asked for",
     ]
 
 

@@ -39,7 +39,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     most: float
     used: float
     reserved: float
-    """Borrowed by requests under way, and by workers for those that come next."""
+    """Reserved by requests under way, and prefetched by workers for those that come next."""
     remaining: float
     resets_in: float
     """Seconds until a budget's window ends, or until a bucket is full again."""
