@@ -18,23 +18,17 @@ KNOWN: dict[str, str] = {
 RENAMES = frozenset(
     {
         "Cap",
-        "Change",
         "Chunk",
         "Connection",
         "Door",
-        "Files",
         "Flags",
         "Journey",
         "Kept",
-        "Loaded",
         "Loader",
-        "Names",
         "Outcome",
-        "Parsed",
         "Place",
         "Progress",
         "Resolution",
-        "Scalar",
         "Standing",
         "Step",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tidegate.base.errors import SpecError
-from tidegate.spec import Loaded, Mistake, load
+from tidegate.spec import LoadedSpec, Mistake, load
 
 SHA = "b" * 64
 
@@ -68,7 +68,7 @@ def app(folder: Path, spec: str | bytes = SOUND, **more: str | bytes | None) -> 
     return folder
 
 
-def sound(folder: Path, spec: str = SOUND, **environment: str) -> Loaded:
+def sound(folder: Path, spec: str = SOUND, **environment: str) -> LoadedSpec:
     return load(app(folder, spec), environment)
 
 

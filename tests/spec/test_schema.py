@@ -12,7 +12,7 @@ from tests.spec.apps import SOUND
 from tests.spec.walk import parts
 from tidegate.base.durations import duration_text
 from tidegate.spec.compose import parse
-from tidegate.spec.nodes import Mapping
+from tidegate.spec.nodes import YamlMapping
 from tidegate.spec.part import SpecPart
 from tidegate.spec.places import to_plain
 from tidegate.spec.scalars import share_text, size_text
@@ -27,7 +27,7 @@ def test_every_key_is_documented(part: type[SpecPart]) -> None:
 
 def plain(text: str) -> object:
     node = parse(text, "").node
-    assert isinstance(node, Mapping)
+    assert isinstance(node, YamlMapping)
     return to_plain(node, {})[0]
 
 

@@ -1,4 +1,4 @@
-"""Where what is pinned lies: releases in an OCI image layout, model files by their hash.
+"""The registry: releases in an OCI image layout on disk, model files in a cache by their hash.
 
 Holds:    blobs, the index with its tags, putting and loading a release; fetching artifacts.
 Not here: what a release says (release), running a model (pools).

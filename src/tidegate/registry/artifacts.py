@@ -1,4 +1,5 @@
-"""Artifacts by hash, under the user's cache and shared by all apps: there, whole, or not at all.
+"""The artifact cache: model files by sha256, one cache for all apps of a user, each file whole or
+absent.
 
 ``<cache>/artifacts/sha256/ab/<hex>`` holds the files, ``locks/`` one lock per file,
 ``work/<hex>/`` what is on its way. A work folder is used only under the lock of its file, and is
@@ -19,7 +20,7 @@ import msgspec
 
 from tidegate.base import ArtifactError, sha256_file
 from tidegate.registry.archive import CHUNK, find_member, open_archive, read_member
-from tidegate.registry.disk import locked, need_room, sync_folder, told_in_words
+from tidegate.registry.disk import disk_errors, locked, need_room, sync_folder
 from tidegate.registry.ports import Job, Obtained, Progress, quiet
 from tidegate.registry.settings import FetchSettings, read_settings
 from tidegate.registry.sources import SOURCES, https
@@ -29,7 +30,7 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 
 class Store(msgspec.Struct, frozen=True):
-    """The content-addressed store of this user."""
+    """The artifact cache of one user."""
 
     settings: FetchSettings
 
@@ -49,7 +50,8 @@ class Store(msgspec.Struct, frozen=True):
 
 
 class Stamp(msgspec.Struct, frozen=True):
-    """Beside a stored file: its size and time when its hash was last found right."""
+    """Size and modification time of a stored file when its hash was last verified, kept beside it,
+    so that gigabytes are not hashed at every start."""
 
     size: int
     mtime_ns: int
@@ -63,7 +65,7 @@ def open_store(environment: Mapping[str, str]) -> Store:
 def locate(artifact: Artifact, store: Store) -> Path | None:
     """The stored file, or None. A file that was touched since it was verified is hashed again."""
     path = store.path(artifact.sha256)
-    with told_in_words(store.root):
+    with disk_errors(store.root):
         try:
             if _stamp(path) == _read_stamp(path):
                 return path
@@ -95,7 +97,8 @@ def fetch(
     def waiting() -> None:
         progress("wait for another process that fetches the same file", 0, None)
 
-    with told_in_words(store.root), locked(lock, waiting):
+    with disk_errors(store.root), locked(lock, waiting):
+        # Again, now under the lock: another process may have fetched it while this one waited.
         if (path := locate(artifact, store)) is not None:
             return path
         with _work_folder(store, artifact) as work:

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, one writer at a time, and a full disk is told in words."""
+"""Writing to disk: atomic, one writer at a time, and errors of the disk with their cure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, chunks: Iterable[bytes], part_folder: Path) -> None:
-    """Replace ``path`` by ``chunks`` through a part in ``part_folder`` (same file system)."""
+    """Replace ``path`` by ``chunks``, atomically, through a file in ``part_folder`` (same file
+    system)."""
     part_folder.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_folder / f"{uuid4().hex}.part"
@@ -52,6 +53,7 @@ def write_whole(path: Path, chunks: Iterable[bytes], part_folder: Path) -> None:
         with part.open("xb") as file:
             for chunk in chunks:
                 file.write(chunk)
+            # Order matters: after a power cut a name must never lead to a file without its bytes.
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -68,8 +70,8 @@ def need_room(folder: Path, size: int) -> None:
 
 
 @contextmanager
-def told_in_words(folder: Path) -> Iterator[None]:
-    """Turn an OSError of the block into DiskError: disk_full, not_writable or disk_failed."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Block whose OSError becomes a DiskError: disk_full, not_writable or disk_failed."""
     try:
         yield
     except OSError as error:

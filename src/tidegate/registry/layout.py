@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from tidegate.base import ReleaseError, canonical_json, sha256, sha256_file
-from tidegate.registry.disk import locked, told_in_words, write_whole
+from tidegate.registry.disk import disk_errors, locked, write_whole
 from tidegate.release import Descriptor
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -35,12 +35,12 @@ def blob_path(registry: Path, digest: str) -> Path:
 
 
 def write_blob(registry: Path, digest: str, chunks: Iterable[bytes]) -> None:
-    """Keep ``chunks`` as blob ``digest``; a blob that is there and sound is left alone.
+    """Write ``chunks`` as blob ``digest``, unless it is there and intact.
 
     Raises ReleaseError ``content_changed`` when the chunks do not have that digest.
     """
     path = blob_path(registry, digest)
-    with told_in_words(registry):
+    with disk_errors(registry):
         if path.is_file() and f"sha256:{sha256_file(path)[0]}" == digest:
             return
         write_whole(path, _checked(chunks, digest), registry / ".parts")
@@ -82,8 +82,9 @@ def read_index(registry: Path) -> Index:
 
 
 def add_manifest(registry: Path, manifest: Descriptor, tag: str, previous: str) -> None:
-    """Point ``tag`` at ``manifest``, and ``previous`` at what ``tag`` named before, if another."""
-    with told_in_words(registry), locked(registry / ".lock"):
+    """Add ``manifest`` to the index under ``tag``; what ``tag`` named before gets the tag
+    ``previous``, unless it is the same release."""
+    with disk_errors(registry), locked(registry / ".lock"):
         index = read_index(registry)
         tags = {ref: entry for entry in index.manifests if (ref := tag_of(entry))}
         before = tags.get(tag)

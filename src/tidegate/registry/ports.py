@@ -1,4 +1,4 @@
-"""What a source of artifacts is given and gives."""
+"""The interface of a source of artifacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidegate.release import Artifact
 
 
 class Progress(Protocol):
-    """Told how far one step is: what it does, bytes done, bytes in all (None: not known)."""
+    """A listener to the progress of a fetch: the step, bytes done, bytes in all (None: unknown)."""
 
     def __call__(self, step: str, done: int, total: int | None) -> None: ...
 
@@ -28,7 +28,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Obtained(msgspec.Struct, frozen=True, kw_only=True):
-    """A file as its source gave it.
+    """The file that a source got.
 
     ``sha256`` is set when the source hashed the bytes while they came in; ``ours`` says that the
     file lies in the work folder and may be moved; ``archive`` that the artifact is a member of it.
@@ -41,10 +41,10 @@ class Obtained(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(Protocol):
-    """Gets the file of ``job.artifact``, or raises ArtifactError."""
+    """A source: gets the file of ``job.artifact``, or raises ArtifactError."""
 
     def __call__(self, job: Job) -> Obtained: ...
 
 
 def quiet(step: str, done: int, total: int | None) -> None:
-    """Progress that nobody watches."""
+    """A Progress that shows nothing."""

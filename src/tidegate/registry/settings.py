@@ -1,4 +1,4 @@
-"""How artifacts are fetched: the one place where this room reads the environment."""
+"""Settings of fetching, read from the environment here and nowhere else in this room."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ GIB = 1 << 30
 
 
 class FetchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``cache`` is absolute; ``max_bytes`` bounds one file; times are in seconds."""
+    """Settings of a fetch. ``cache`` is absolute; ``max_bytes`` bounds one file; times are in
+    seconds."""
 
     cache: Path
     offline: bool = False

@@ -1,4 +1,4 @@
-"""The pin: everything a request may depend on, resolved to hashes, named by one digest.
+"""The release: everything that a request may depend on, frozen and named by one digest.
 
 Holds:    the resolved values, their encoding and digest, what changed between two releases, which
           fields change an answer.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tidegate.base import lazy
 from tidegate.release.encoding import decode_release, encode_release
-from tidegate.release.files import AppFiles, Files, Pins
+from tidegate.release.files import AppFiles, FileReader, Pins
 from tidegate.release.fingerprint import fingerprint
 from tidegate.release.manifest import (
     ARTIFACT_TYPE,
@@ -90,7 +90,7 @@ __all__ = [
     "Descriptor",
     "Environment",
     "Eval",
-    "Files",
+    "FileReader",
     "FixedAnswer",
     "Flags",
     "Gate",

@@ -1,4 +1,4 @@
-"""What changed between two releases, in words. Pure."""
+"""Differences between two releases, in words; pure."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _WORDS = {
     "train": "release",
 }
 _FILES = {("file",), ("output", "file"), ("template", "file")}
-"""Where the pin of a file stands whose content is told by what was read from it."""
+"""Fields that hold the pin of a file whose content is compared in another field."""
 _ABSENT = msgspec.UNSET
 _MOST = 60
 """Longest value that is shown whole, in characters."""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class ReleaseChange(msgspec.Struct, frozen=True, kw_only=True):
     """One change: of what (``route recommend``), and how (``cache 1h -> 10m``)."""
 
     kind: Literal["added", "removed", "changed"]
@@ -54,23 +54,23 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.what}: {self.how or self.kind}"
 
 
-def changes(a: Release, b: Release) -> tuple[Change, ...]:
-    """Everything that differs from ``a`` to ``b``, in the order of the spec's sections."""
+def changes(a: Release, b: Release) -> tuple[ReleaseChange, ...]:
+    """All changes from ``a`` to ``b``, in the order of the spec's sections."""
     found = [*_named("app", {"": a.app}, {"": b.app})]
     for section, word in _SECTIONS.items():
         found += _named(word, getattr(a, section), getattr(b, section))
     for section in _SINGLE:
         found += _fields(_WORDS.get(section, section), getattr(a, section), getattr(b, section))
     found += _named("flags", *({"": one.flags} if one.flags else {} for one in (a, b)))
-    told = _files_in_words(a) | _files_in_words(b)
-    files_a = {path: pin for path, pin in a.files.items() if path not in told}
-    files_b = {path: pin for path, pin in b.files.items() if path not in told}
+    reported = _files_in_words(a) | _files_in_words(b)
+    files_a = {path: pin for path, pin in a.files.items() if path not in reported}
+    files_b = {path: pin for path, pin in b.files.items() if path not in reported}
     found += _named("file", files_a, files_b)
     return tuple(found)
 
 
 def _files_in_words(release: Release) -> set[str]:
-    """Files whose change is told where they are used."""
+    """Paths of files whose change is reported where they are used."""
     schemas = (route.output.file.path for route in release.routes.values() if route.output)
     fixed = (route.template.file.path for route in release.routes.values() if route.template)
     return {
@@ -83,46 +83,48 @@ def _files_in_words(release: Release) -> set[str]:
     }
 
 
-def _named(word: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[Change]:
+def _named(word: str, a: dict[str, Any], b: dict[str, Any]) -> Iterator[ReleaseChange]:
     for name in sorted(a.keys() | b.keys()):
         what = f"{word} {name}".strip()
         if name not in b:
-            yield Change(kind="removed", what=what)
+            yield ReleaseChange(kind="removed", what=what)
         elif name not in a:
-            yield Change(kind="added", what=what)
+            yield ReleaseChange(kind="added", what=what)
         else:
             yield from _fields(what, a[name], b[name])
 
 
-def _fields(what: str, a: Any, b: Any) -> Iterator[Change]:
+def _fields(what: str, a: Any, b: Any) -> Iterator[ReleaseChange]:
     """The changes of one named thing, field by field."""
-    told = False
+    reported = False
     if isinstance(a, Prompt) and isinstance(b, Prompt) and a.text != b.text:
-        told = True
-        yield Change(kind="changed", what=what, how=text_change(a.text, b.text))
+        reported = True
+        yield ReleaseChange(kind="changed", what=what, how=text_change(a.text, b.text))
         a, b = (msgspec.structs.replace(p, text="") for p in (a, b))
     if isinstance(a, Flags) and isinstance(b, Flags) and a.document != b.document:
-        told = True
-        yield Change(kind="changed", what=what, how=text_change(a.document, b.document))
+        reported = True
+        yield ReleaseChange(kind="changed", what=what, how=text_change(a.document, b.document))
         a, b = (msgspec.structs.replace(one, document="") for one in (a, b))
     if isinstance(a, Pinned) and isinstance(b, Pinned):
         yield from _pinned(what, a, b)
         return
     for how in _differences(a, b, ()):
-        told = True
-        yield Change(kind="changed", what=what, how=how)
-    if not told and _order_differs(a, b):
-        yield Change(kind="changed", what=what, how="order of the schema's properties changed")
-    elif not told and a != b:
-        yield Change(kind="changed", what=what, how="layout of its file changed")
+        reported = True
+        yield ReleaseChange(kind="changed", what=what, how=how)
+    if not reported and _order_differs(a, b):
+        yield ReleaseChange(
+            kind="changed", what=what, how="order of the schema's properties changed"
+        )
+    elif not reported and a != b:
+        yield ReleaseChange(kind="changed", what=what, how="layout of its file changed")
 
 
-def _pinned(what: str, a: Pinned, b: Pinned) -> Iterator[Change]:
+def _pinned(what: str, a: Pinned, b: Pinned) -> Iterator[ReleaseChange]:
     if a.path != b.path:
-        yield Change(kind="changed", what=what, how=f"file {a.path} -> {b.path}")
+        yield ReleaseChange(kind="changed", what=what, how=f"file {a.path} -> {b.path}")
     if a.sha256 != b.sha256:
         how = f"content {a.sha256[:8]}.. -> {b.sha256[:8]}.. ({b.size - a.size:+,} bytes)"
-        yield Change(kind="changed", what=what, how=how)
+        yield ReleaseChange(kind="changed", what=what, how=how)
 
 
 def text_change(a: str, b: str) -> str:
@@ -140,7 +142,7 @@ def text_change(a: str, b: str) -> str:
 
 
 def _differences(a: Any, b: Any, at: tuple[str, ...]) -> Iterator[str]:
-    """Every scalar, list or branch that differs, in words; a file only by its path."""
+    """A sentence for every scalar, list or branch that differs; of a file only its path."""
     a, b = _branch(a), _branch(b)
     if isinstance(a, dict) and isinstance(b, dict):
         for key in dict.fromkeys((*a, *b)):
@@ -163,7 +165,7 @@ def _branch(value: Any) -> Any:
 
 
 def _bytes(value: Any) -> bytes:
-    """As it stands in the release: 1, 1.0 and true are three values."""
+    """JSON of a value: unlike ``==`` it tells 1, 1.0 and true apart, as the digest does."""
     return b"" if value is _ABSENT else msgspec.json.encode(value)
 
 

@@ -1,4 +1,4 @@
-"""A release as bytes that are the same on every machine, and back.
+"""The encoding of a release: bytes that are the same on every machine, and back.
 
 Names are sorted, so the order of keys in ``tidegate.yaml`` does not matter. The two places that
 hold a JSON Schema keep the order of their author: models write an object's properties in the

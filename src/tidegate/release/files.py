@@ -1,4 +1,4 @@
-"""The files of an app folder as a build sees them: relative paths, bytes, hashes."""
+"""Files of an app folder as a build reads them: relative paths, bytes, hashes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from tidegate.release.values import Pinned
 _CHUNK = 1 << 20
 
 
-class Files(Protocol):
-    """Gives the bytes of a file by its POSIX path relative to the app folder, in chunks."""
+class FileReader(Protocol):
+    """A reader of files by POSIX path relative to the app folder; gives their bytes in chunks."""
 
     def open(self, path: str) -> Iterator[bytes]: ...
 
 
 class AppFiles:
-    """The files below ``folder``; ``read`` holds the bytes of those that were read before, so that
-    what was checked is what is built. Errors: file_missing, file_outside, file_unreadable."""
+    """The files below ``folder``. ``read`` holds the bytes of those that ``load`` has checked: they
+    are not read again, since a file that is saved in between would be built unchecked.
+
+    Errors: file_missing, file_outside, file_unreadable."""
 
     def __init__(self, folder: Path, read: Mapping[str, bytes] | None = None) -> None:
         self.folder = folder.resolve()
@@ -57,9 +59,9 @@ class AppFiles:
 
 
 class Pins:
-    """Reads files and remembers the pin of each; a file is read once, so text and hash agree."""
+    """Pins of the files that a build reads. Each file is read once, so that text and hash agree."""
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: FileReader) -> None:
         self._files = files
         self._kept: dict[str, bytes] = {}
         self.pinned: dict[str, Pinned] = {}

@@ -1,4 +1,4 @@
-"""What is frozen in a release: the resolved counterparts of the spec's authored types.
+"""The values of a release: the resolved counterparts of the spec's authored types.
 
 Every value here is immutable, complete (defaults filled in, times in seconds) and readable
 without the files of the app folder. The gateway serves from these and nothing else.
@@ -206,11 +206,11 @@ class SemanticCache(_Value, frozen=True, kw_only=True):
     ttl: float
     """Seconds."""
     max_error: float
-    """Share of wrong answers that is bearable."""
+    """Accepted share of wrong hits."""
 
 
 class Variant(_Value, frozen=True, kw_only=True):
-    """A route for whom its flag puts into this variant: complete, as the route is."""
+    """One variant of a route, complete: models and prompt of those whom the flag puts into it."""
 
     models: tuple[str, ...]
     small: SmallModel | None = None
@@ -363,7 +363,7 @@ Stage = Literal[
 
 
 class Train(_Value, frozen=True, kw_only=True):
-    """The way of a release from build to all traffic."""
+    """The release train: the stages from build to all traffic."""
 
     stages: tuple[Stage, ...] = ()
     canary: Canary | None = None
@@ -375,11 +375,11 @@ class Environment(_Value, frozen=True, kw_only=True):
     source: str | None = msgspec.field(default=None, name="from")
     """The environment that a release must have passed."""
     approvals: int = 0
-    """People who must say yes."""
+    """How many people must approve a release."""
 
 
 class GatewaySettings(_Value, frozen=True, kw_only=True):
-    """How the door behaves."""
+    """Settings of the gateway's door."""
 
     keys: Literal["required", "off"] = "required"
     direct_models: bool = False
@@ -392,7 +392,7 @@ class GatewaySettings(_Value, frozen=True, kw_only=True):
 
 
 class LedgerSettings(_Value, frozen=True, kw_only=True):
-    """How long the truth is kept, in seconds, and what content passes through first."""
+    """Retention in the ledger, in seconds, and the redaction of content."""
 
     keep_receipts: float = 90 * 86400.0
     keep_content: float = 30 * 86400.0

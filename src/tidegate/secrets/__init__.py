@@ -1,9 +1,9 @@
-"""Provider keys by name: found when they are used, and never printed.
+"""Secrets: provider keys by name, looked up where they are used, never printed.
 
-Holds:    the Secret value, where the keys of ``secret:name`` are looked up, adding and taking out.
+Holds:    the Secret value, where the keys of ``secret:name`` are looked up, adding and removing.
 Not here: gateway keys of users (switches), who calls a provider (gateway).
 Reads:    the environment it is handed, .tidegate/secrets.   Writes: .tidegate/secrets.
-Words:    secret, reveal, pool of keys, fingerprint
+Words:    secret, reveal, pool of keys, key fingerprint
 """
 
 from tidegate.secrets.resolve import place_of, plain_name, read_keys, resolve

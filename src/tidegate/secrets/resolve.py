@@ -1,4 +1,4 @@
-"""Where the keys of a secret are looked up: the environment, then a file of the owner's alone."""
+"""Looking up the keys of a secret: in the environment, then in a file with mode 0600."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def plain_name(name: str) -> str:
 
 
 def place_of(plain: str, state_folder: Path) -> Path:
-    """The file of a secret, whether it is there or not."""
+    """Path of a secret's file, whether it exists or not."""
     return state_folder / "secrets" / plain
 
 

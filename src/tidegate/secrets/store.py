@@ -1,7 +1,7 @@
-"""Change the keys of a secret on disk: one is added, one is taken out, and readers never see half.
+"""Adding and removing keys in a secret's file; a reader sees the keys before or after, never half.
 
-Only the file ``<state>/secrets/<name>`` is changed; a secret that comes from the environment is
-whoever's who set it there. Comment lines stay where they are.
+Only the file ``<state>/secrets/<name>`` is changed: keys in the environment belong to who starts
+the process. Comment lines stay where they are.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tidegate.secrets.values import fingerprint
 
 
 def add_key(name: str, key: str, state_folder: Path, environment: Mapping[str, str]) -> str:
-    """Put ``key`` last into the secret ``name`` and give its fingerprint; adding one that is there
-    changes nothing.
+    """Append ``key`` to the secret ``name``, unless it is there; return its fingerprint.
 
     Errors: those of ``resolve``, and ``secret_in_environment``.
     """
     plain, path = _file_of(name, state_folder, environment)
+    # Two commands at once would else each write what it has read, and one key would be lost.
     with file_lock(_lock(path), wait=10.0):
         lines, keys = read_keys(plain, path)
         (clean,) = _checked(plain, key)
@@ -30,7 +30,7 @@ def add_key(name: str, key: str, state_folder: Path, environment: Mapping[str, s
 
 
 def remove_key(name: str, mark: str, state_folder: Path, environment: Mapping[str, str]) -> None:
-    """Take the key with the fingerprint ``mark`` out of the secret ``name``.
+    """Remove the key with the fingerprint ``mark`` from the secret ``name``.
 
     Errors: those of ``resolve``, ``secret_in_environment``, ``secret_key_unknown``, and
     ``secret_last_key`` (a secret keeps at least one key)."""

@@ -1,4 +1,4 @@
-"""A Secret shows its name and never its keys, whatever prints, logs, copies or encodes it."""
+"""The Secret value, which shows its name and never its keys, whoever prints, logs or encodes it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 
 def fingerprint(key: str) -> str:
-    """How a provider's key is named where people and receipts see it: the first 8 hex digits of its
-    sha256, enough to tell keys apart and useless to guess them."""
+    """The name of a provider's key in receipts and on screens: 8 hex digits of its sha256, enough
+    to tell keys apart and useless to guess them."""
     return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 

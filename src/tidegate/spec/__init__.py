@@ -1,4 +1,4 @@
-"""What a person wants of the app: ``tidegate.yaml``, typed, strict, every mistake named.
+"""The app spec: ``tidegate.yaml`` as a person writes it, typed and strict, every mistake named.
 
 Holds:    the authored types, loading with positions, includes and variables, the rules of check,
           how a spec becomes a release.
@@ -9,7 +9,7 @@ Words:    spec, spec key, mistake, notice, include, variable, authored, experime
 
 from tidegate.spec.build import build_release, resolve_models
 from tidegate.spec.load import FILE as SPEC_FILE
-from tidegate.spec.load import Loaded, load, locate
+from tidegate.spec.load import LoadedSpec, load, locate
 from tidegate.spec.mistakes import Mistake, Notice, nearest
 from tidegate.spec.nodes import plain_value
 from tidegate.spec.schema import FILE as SCHEMA_FILE
@@ -19,7 +19,7 @@ from tidegate.spec.types import Spec
 __all__ = [
     "SCHEMA_FILE",
     "SPEC_FILE",
-    "Loaded",
+    "LoadedSpec",
     "Mistake",
     "Notice",
     "Spec",

@@ -15,7 +15,7 @@ import msgspec
 from tidegate.base import ReleaseError, flag_rules
 from tidegate.release import (
     FORMAT,
-    Files,
+    FileReader,
     FixedAnswer,
     Flags,
     Model,
@@ -33,7 +33,7 @@ from tidegate.spec.resolve import Surroundings, differences, resolve, resolved
 LOCAL = "local"
 
 
-def build_release(spec: types.Spec, files: Files) -> Release:
+def build_release(spec: types.Spec, files: FileReader) -> Release:
     """Resolve ``spec`` to a release. Raises ReleaseError for a file that cannot be pinned."""
     pins = Pins(files)
     release: Release = resolve(spec, Surroundings("", spec, pins))

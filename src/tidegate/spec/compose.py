@@ -1,7 +1,6 @@
-"""YAML text to a tree, bounded in size, depth and aliases.
+"""The YAML parser of the spec: text to a tree of nodes with positions, bounded in size and depth.
 
-A key that stands twice, an alias to itself, a merge key, a tag of a program's type: each is a
-mistake.
+A duplicate key, an alias to itself, a merge key and a tag of a program's type are mistakes.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import yaml
 from tidegate.spec.nodes import (
     MOST_DEPTH,
     MOST_VALUES,
-    Listing,
-    Mapping,
-    Node,
-    Refused,
-    Scalar,
+    BadYaml,
+    YamlList,
+    YamlMapping,
+    YamlNode,
+    YamlScalar,
     plain_value,
 )
 
@@ -33,25 +32,26 @@ _EXPLICIT: dict[str | None, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
-    """``node`` is None for an empty file; ``problems`` are what was left out of it."""
+class ParsedYaml:
+    """The outcome of parsing one file. ``node`` is None for an empty one; ``problems`` are the
+    parts that were left out of it."""
 
-    node: Node | None
-    problems: tuple[Refused, ...]
+    node: YamlNode | None
+    problems: tuple[BadYaml, ...]
 
 
-def parse(text: str, file: str) -> Parsed:
+def parse(text: str, file: str) -> ParsedYaml:
     """The one document in ``text``. Raises Refused where nothing more can be read."""
     loader = _BASE(text)
     composer = _Composer(loader, file)
     try:
-        return Parsed(composer.document(), tuple(composer.problems))
+        return ParsedYaml(composer.document(), tuple(composer.problems))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise Refused(line, column, _sentence(error, text, line)) from None
+        raise BadYaml(line, column, _sentence(error, text, line)) from None
     except yaml.YAMLError as error:
-        raise Refused(1, 1, f"not valid YAML: {str(error).splitlines()[0]}") from None
+        raise BadYaml(1, 1, f"not valid YAML: {str(error).splitlines()[0]}") from None
     finally:
         loader.dispose()
 
@@ -72,16 +72,20 @@ def _start(event: yaml.Event) -> tuple[int, int]:
 
 
 class _Composer:
-    """One pass over the parser's events; recursion is bounded by MOST_DEPTH."""
+    """One pass over the parser's events; recursion is bounded by MOST_DEPTH.
+
+    An alias counts with the size of what it names each time it is used: a few lines of aliases to
+    aliases would otherwise unfold to gigabytes (the "billion laughs").
+    """
 
     def __init__(self, loader: yaml.SafeLoader, file: str) -> None:
         self.events: Iterator[yaml.Event] = iter(loader.get_event, None)
         self.file = file
-        self.anchors: dict[str, Node | None] = {}
-        self.problems: list[Refused] = []
+        self.anchors: dict[str, YamlNode | None] = {}
+        self.problems: list[BadYaml] = []
 
-    def document(self) -> Node | None:
-        node: Node | None = None
+    def document(self) -> YamlNode | None:
+        node: YamlNode | None = None
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if node is not None:
@@ -89,23 +93,24 @@ class _Composer:
                 node = self.node(next(self.events), 0)
         return node
 
-    def refused(self, event: yaml.Event, message: str, expected: str | None = None) -> Refused:
-        return Refused(*_start(event), message, expected)
+    def refused(self, event: yaml.Event, message: str, expected: str | None = None) -> BadYaml:
+        return BadYaml(*_start(event), message, expected)
 
-    def node(self, event: yaml.Event, depth: int) -> Node:
+    def node(self, event: yaml.Event, depth: int) -> YamlNode:
         if depth > MOST_DEPTH:
             raise self.refused(event, f"nested deeper than {MOST_DEPTH} levels", "a flatter spec")
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, depth)
         anchor = getattr(event, "anchor", None)
         if anchor:
+            # Known, but without a node: an alias inside it would make a tree without end.
             self.anchors[anchor] = None
         node = self.fresh(event, depth)
         if anchor:
             self.anchors[anchor] = node
         return node
 
-    def alias(self, event: yaml.AliasEvent, depth: int) -> Node:
+    def alias(self, event: yaml.AliasEvent, depth: int) -> YamlNode:
         if event.anchor not in self.anchors:
             raise self.refused(event, f"alias *{event.anchor} has no anchor before it")
         node = self.anchors[event.anchor]
@@ -115,7 +120,7 @@ class _Composer:
             raise self.refused(event, f"nested deeper than {MOST_DEPTH} levels", "a flatter spec")
         return node
 
-    def fresh(self, event: yaml.Event, depth: int) -> Node:
+    def fresh(self, event: yaml.Event, depth: int) -> YamlNode:
         line, column = _start(event)
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event, line, column)
@@ -129,7 +134,7 @@ class _Composer:
     def leave_out(self, event: yaml.Event, message: str, expected: str | None = None) -> None:
         self.problems.append(self.refused(event, message, expected))
 
-    def scalar(self, event: yaml.ScalarEvent, line: int, column: int) -> Scalar:
+    def scalar(self, event: yaml.ScalarEvent, line: int, column: int) -> YamlScalar:
         plain = not event.style and event.tag is None
         if event.tag in _EXPLICIT:
             plain = True
@@ -137,17 +142,17 @@ class _Composer:
                 self.leave_out(event, f"{event.value!r} is not of its tag's type")
         elif event.tag not in (None, "!", f"{_TAG}str"):
             self.leave_out(event, f"tag {event.tag} is not used in a spec", "no tag")
-        return Scalar(event.value, plain, self.file, line, column)
+        return YamlScalar(event.value, plain, self.file, line, column)
 
-    def listing(self, depth: int, line: int, column: int) -> Listing:
-        items: list[Node] = []
+    def listing(self, depth: int, line: int, column: int) -> YamlList:
+        items: list[YamlNode] = []
         size, height = 1, 0
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             items.append(self.node(event, depth + 1))
             size += items[-1].size
             height = max(height, items[-1].height + 1)
             self.within(event, size)
-        return Listing(tuple(items), self.file, line, column, size, height)
+        return YamlList(tuple(items), self.file, line, column, size, height)
 
     def within(self, event: yaml.Event, size: int) -> None:
         if size > MOST_VALUES:
@@ -155,8 +160,8 @@ class _Composer:
                 event, f"more than {MOST_VALUES} values, aliases counted", "a smaller spec"
             )
 
-    def mapping(self, start: yaml.Event, depth: int, line: int, column: int) -> Mapping:
-        entries: dict[str, tuple[Scalar, Node]] = {}
+    def mapping(self, start: yaml.Event, depth: int, line: int, column: int) -> YamlMapping:
+        entries: dict[str, tuple[YamlScalar, YamlNode]] = {}
         size, height = 1, 0
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self.key(event, depth)
@@ -173,12 +178,12 @@ class _Composer:
                 )
                 continue
             entries[key.text] = (key, value)
-        return Mapping(entries, self.file, line, column, size, height)
+        return YamlMapping(entries, self.file, line, column, size, height)
 
-    def key(self, event: yaml.Event, depth: int) -> Scalar | None:
+    def key(self, event: yaml.Event, depth: int) -> YamlScalar | None:
         """The key, or None when it is left out as a mistake."""
         key = self.node(event, depth + 1)
-        if not isinstance(key, Scalar):
+        if not isinstance(key, YamlScalar):
             self.leave_out(event, "a key is a list or a mapping", "a key of text")
         elif key.plain and key.text == "<<":
             self.leave_out(

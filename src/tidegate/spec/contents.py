@@ -1,6 +1,6 @@
-"""What must hold inside the files that a spec names: templates and their inputs, JSON Schemas.
+"""Rules for the contents of files that a spec names: templates, JSON Schemas, flag documents.
 
-Pure over bytes that were read before.
+Pure: the bytes were read before.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import jsonschema_rs
 from jinja2 import meta, nodes
 
 from tidegate.base import ENVIRONMENT, flag_rules
-from tidegate.spec.files import Files, Use, uses
+from tidegate.spec.files import SpecFiles, Use, uses
 from tidegate.spec.mistakes import Finding, nearest, one_of
 from tidegate.spec.types import Spec
 
 _OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
-def findings(spec: Spec, files: Files) -> Iterator[Finding]:
-    """Every broken rule, file by file."""
+def findings(spec: Spec, files: SpecFiles) -> Iterator[Finding]:
+    """Findings of all rules, file by file."""
     seen: set[tuple[str, str]] = set()
     for use in uses(spec):
         data = files.bytes_of.get(use.path)

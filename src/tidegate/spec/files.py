@@ -1,4 +1,4 @@
-"""Which files of the app folder a spec names, and their bytes where the rules look inside."""
+"""The files that a spec names, with the bytes of those whose contents are checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidegate.spec.types import Spec, TemplateStep
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A place in the spec that names a file. ``kind`` says what must be in it."""
+    """One mention of a file in the spec. ``kind`` says what the file must hold."""
 
     place: SpecPath
     path: str
@@ -22,7 +22,7 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class SpecFiles:
     """``bytes_of`` by path for what was read; ``missing`` by path for what cannot be used."""
 
     bytes_of: dict[str, bytes]
@@ -53,8 +53,8 @@ def uses(spec: Spec) -> Iterator[Use]:
                 yield Use(("models", name, "artifacts", role, "file"), artifact.file, "data")
 
 
-def read_files(folder: Path, spec: Spec) -> Files:
-    """Read what the rules look into; only look for the rest."""
+def read_files(folder: Path, spec: Spec) -> SpecFiles:
+    """The files of ``spec``: read where rules check the contents, else only looked for."""
     bytes_of: dict[str, bytes] = {}
     missing: dict[str, Unreadable] = {}
     for use in uses(spec):
@@ -65,4 +65,4 @@ def read_files(folder: Path, spec: Spec) -> Files:
                 bytes_of[use.path] = read(folder, use.path)
         except Unreadable as error:
             missing[use.path] = error
-    return Files(bytes_of, missing)
+    return SpecFiles(bytes_of, missing)

@@ -1,4 +1,8 @@
-"""The one door to the files of an app folder: inside it only, regular files only, bounded."""
+"""Reading files of the app folder: regular files inside it, of bounded size, and nothing else.
+
+Every read of this room goes through here: a spec may come from somebody else, and must not name
+``/etc/passwd``, a device or a pipe, by ``..`` or by a link.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""One tree from ``tidegate.yaml`` and the files it includes; a name is defined in one file only."""
+"""Includes: one tree from ``tidegate.yaml`` and the files that it includes.
+
+A name is defined in one file only, so that no file silently changes what another one says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Environment
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +13,15 @@ from tidegate.base import bind
 from tidegate.spec.compose import parse
 from tidegate.spec.folder import Unreadable, read
 from tidegate.spec.mistakes import Mistake
-from tidegate.spec.nodes import MOST_BYTES, Listing, Mapping, Node, Refused, Scalar, decode
+from tidegate.spec.nodes import (
+    MOST_BYTES,
+    BadYaml,
+    YamlList,
+    YamlMapping,
+    YamlNode,
+    YamlScalar,
+    decode,
+)
 
 MOST_FILES = 64
 SECTIONS = frozenset(
@@ -22,18 +33,19 @@ SECTIONS = frozenset(
 
 @dataclass
 class Reading:
-    """What is known while files are read. ``lines`` are kept so that mistakes can quote them."""
+    """State of one load: files read so far, their lines for quoting, mistakes found."""
 
     folder: Path
     shown: Path
     """The folder as a person named it."""
-    environment: Environment[str, str]
+    environment: Mapping[str, str]
     lines: dict[str, list[str]] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     includes: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
-    hopeless: bool = False
-    """A file could not be read, so that names may be missing: nothing more can be said."""
+    incomplete: bool = False
+    """Whether a file could not be read or parsed: names may be missing then, so what seems to be a
+    further mistake would be a guess, and none is reported."""
 
     def name(self, path: str) -> str:
         return str(self.shown / path)
@@ -42,9 +54,9 @@ class Reading:
         lines = self.lines.get(file, [])
         return lines[line - 1][:400] if 0 < line <= len(lines) else ""
 
-    def wrong(
+    def add_mistake(
         self,
-        at: Node | Refused,
+        at: YamlNode | BadYaml,
         message: str,
         *,
         file: str | None = None,
@@ -52,7 +64,7 @@ class Reading:
         expected: str | None = None,
         nearest: str | None = None,
     ) -> None:
-        name = file if file is not None or isinstance(at, Refused) else at.file
+        name = file if file is not None or isinstance(at, BadYaml) else at.file
         self.mistakes.append(
             Mistake(
                 file=name or "",
@@ -67,15 +79,15 @@ class Reading:
         )
 
 
-def read_tree(reading: Reading, path: str) -> Mapping | None:
+def read_tree(reading: Reading, path: str) -> YamlMapping | None:
     """The merged top mapping, ``include`` taken out; None when there is none. Mistakes go to
     ``reading``."""
     return _read(reading, path, (), None)
 
 
 def _read(
-    reading: Reading, path: str, above: tuple[str, ...], asked_at: Scalar | None
-) -> Mapping | None:
+    reading: Reading, path: str, above: tuple[str, ...], asked_at: YamlScalar | None
+) -> YamlMapping | None:
     shown = reading.name(path)
     try:
         # ``decode`` says the same of a file that is too large, so read one byte more than it takes
@@ -85,62 +97,64 @@ def _read(
         reading.sources.append(path)
         parsed = parse(text, shown)
     except Unreadable as error:
-        at: Node | Refused = asked_at or Refused(1, 1, error.message)
+        at: YamlNode | BadYaml = asked_at or BadYaml(1, 1, error.message)
         file = None if asked_at else shown
-        reading.wrong(at, error.message, file=file, path="include", nearest=error.nearest)
-        reading.hopeless = True
+        reading.add_mistake(at, error.message, file=file, path="include", nearest=error.nearest)
+        reading.incomplete = True
         return None
-    except Refused as error:
-        reading.wrong(error, error.message, file=shown, expected=error.expected)
-        reading.hopeless = True
+    except BadYaml as error:
+        reading.add_mistake(error, error.message, file=shown, expected=error.expected)
+        reading.incomplete = True
         return None
     for problem in parsed.problems:
-        reading.wrong(problem, problem.message, file=shown, expected=problem.expected)
-    if not isinstance(parsed.node, Mapping):
+        reading.add_mistake(problem, problem.message, file=shown, expected=problem.expected)
+    if not isinstance(parsed.node, YamlMapping):
         what = "is empty" if parsed.node is None else "holds no mapping at its top"
-        at = parsed.node or Refused(1, 1, what)
-        reading.wrong(at, f"the file {what}", file=shown, expected="keys, like app: my-app")
-        reading.hopeless = True
+        at = parsed.node or BadYaml(1, 1, what)
+        reading.add_mistake(at, f"the file {what}", file=shown, expected="keys, like app: my-app")
+        reading.incomplete = True
         return None
     return _with_includes(reading, parsed.node, path, (*above, path))
 
 
-def _with_includes(reading: Reading, top: Mapping, path: str, above: tuple[str, ...]) -> Mapping:
+def _with_includes(
+    reading: Reading, top: YamlMapping, path: str, above: tuple[str, ...]
+) -> YamlMapping:
     entries = dict(top.entries)
     asked = entries.pop("include", None)
     for scalar in _paths(reading, asked[1]) if asked else ():
         target = bind(scalar.text, reading.environment).text
         if target in above:
             circle = " -> ".join((*above[above.index(target) :], target))
-            reading.wrong(
+            reading.add_mistake(
                 scalar, f"the files include each other in a circle: {circle}", path="include"
             )
         elif len(reading.sources) >= MOST_FILES:
-            reading.wrong(scalar, f"more than {MOST_FILES} files", path="include")
+            reading.add_mistake(scalar, f"more than {MOST_FILES} files", path="include")
         elif target not in reading.sources:
             if len(above) == 1:
                 reading.includes.append(target)
             below = _read(reading, target, above, scalar)
             _merge(reading, entries, below.entries if below else {})
     size = 1 + sum(1 + value.size for _, value in entries.values())
-    return Mapping(entries, top.file, top.line, top.column, size, top.height)
+    return YamlMapping(entries, top.file, top.line, top.column, size, top.height)
 
 
-def _paths(reading: Reading, node: Node) -> tuple[Scalar, ...]:
-    items = node.items if isinstance(node, Listing) else (node,)
+def _paths(reading: Reading, node: YamlNode) -> tuple[YamlScalar, ...]:
+    items = node.items if isinstance(node, YamlList) else (node,)
     good = []
     for item in items:
-        bound = bind(item.text if isinstance(item, Scalar) else "", reading.environment)
+        bound = bind(item.text if isinstance(item, YamlScalar) else "", reading.environment)
         target = bound.text
         if bound.unset:
-            reading.wrong(item, f"variable {bound.unset[0]} is not set", path="include")
-            reading.hopeless = True
-        elif not isinstance(item, Scalar) or not target:
-            reading.wrong(
+            reading.add_mistake(item, f"variable {bound.unset[0]} is not set", path="include")
+            reading.incomplete = True
+        elif not isinstance(item, YamlScalar) or not target:
+            reading.add_mistake(
                 item, "include names no file", path="include", expected="a path or a list"
             )
         elif target.startswith("/") or ".." in target.split("/") or "\0" in target:
-            reading.wrong(
+            reading.add_mistake(
                 item,
                 f"{target!r} is not a path inside the app folder",
                 path="include",
@@ -153,15 +167,15 @@ def _paths(reading: Reading, node: Node) -> tuple[Scalar, ...]:
 
 def _merge(
     reading: Reading,
-    entries: dict[str, tuple[Scalar, Node]],
-    more: dict[str, tuple[Scalar, Node]],
+    entries: dict[str, tuple[YamlScalar, YamlNode]],
+    more: dict[str, tuple[YamlScalar, YamlNode]],
 ) -> None:
     for key, (at, value) in more.items():
         if key not in entries:
             entries[key] = (at, value)
             continue
         first_at, first = entries[key]
-        if key in SECTIONS and isinstance(first, Mapping) and isinstance(value, Mapping):
+        if key in SECTIONS and isinstance(first, YamlMapping) and isinstance(value, YamlMapping):
             merged = dict(first.entries)
             for name, entry in value.entries.items():
                 if name in merged:
@@ -170,14 +184,14 @@ def _merge(
                     merged[name] = entry
             size = first.size + value.size
             height = max(first.height, value.height)
-            joined = Mapping(merged, first.file, first.line, first.column, size, height)
+            joined = YamlMapping(merged, first.file, first.line, first.column, size, height)
             entries[key] = (first_at, joined)
         else:
             _twice(reading, at, first_at, key)
 
 
-def _twice(reading: Reading, second: Scalar, first: Scalar, path: str) -> None:
-    reading.wrong(
+def _twice(reading: Reading, second: YamlScalar, first: YamlScalar, path: str) -> None:
+    reading.add_mistake(
         second,
         f"{path} is defined twice; first in {first.file} line {first.line}",
         path=path,

@@ -1,4 +1,4 @@
-"""What must hold of limits: one unit each, and something that they count; pure."""
+"""Rules for limits: one unit each, and something that they count; pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from tidegate.spec.limit_types import LimitSpec
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
-from tidegate.spec.part_rules import Names
+from tidegate.spec.part_rules import WrittenNames
 from tidegate.spec.types import Spec
 
 _UNITS = ("requests", "tokens", "dollars")
 
 
-def limits(spec: Spec, names: Names) -> Iterator[Finding]:
+def limits(spec: Spec, names: WrittenNames) -> Iterator[Finding]:
     """Every mistake in ``limits``."""
     for name, limit in spec.limits.items():
         at: Path = ("limits", name)
@@ -37,7 +37,7 @@ def _units(at: Path, limit: LimitSpec) -> Iterator[Finding]:
         yield Finding(path=place, message=message, expected="a whole number from 1")
 
 
-def _unknown(at: Path, limit: LimitSpec, names: Names) -> Iterator[Finding]:
+def _unknown(at: Path, limit: LimitSpec, names: WrittenNames) -> Iterator[Finding]:
     for key, section in (("route", "routes"), ("model", "models")):
         for name in getattr(limit.match, key):
             if name not in names[section]:

@@ -30,7 +30,7 @@ def _every(value: object) -> object:
     return seconds
 
 
-Names = Annotated[
+NameOrNames = Annotated[
     Items[Name], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])
 ]
 
@@ -38,15 +38,14 @@ Names = Annotated[
 class MatchSpec(SpecPart):
     """Which requests a limit counts; all of them where nothing is named."""
 
-    route: Names = Field((), examples=["recommend", "[recommend, ask]"])
+    route: NameOrNames = Field((), examples=["recommend", "[recommend, ask]"])
     """Only requests to this route, or to one of these."""
-    model: Names = Field((), examples=["large"])
+    model: NameOrNames = Field((), examples=["large"])
     """Only what this model answers, or one of these."""
 
 
 class LimitSpec(SpecPart, resolves=release.Limit, own=("every", "on_outage")):
-    """The most that may be used in a time. Write exactly one of `requests`, `tokens` and
-    `dollars`."""
+    """A rate or a budget. Write exactly one of `requests`, `tokens` and `dollars`."""
 
     per: Literal["key", "tenant", "route", "model", "app"] = Field(
         "app", examples=["tenant", "key"]

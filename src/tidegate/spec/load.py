@@ -1,4 +1,4 @@
-"""``tidegate.yaml`` to a typed spec, or every mistake in it at once."""
+"""Loading: ``tidegate.yaml`` to a typed spec, or every mistake in it at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tidegate.base import UsageError
 from tidegate.spec import contents, notices, plugins, rules, unbuilt
-from tidegate.spec.files import Files, read_files
+from tidegate.spec.files import SpecFiles, read_files
 from tidegate.spec.include import SECTIONS, Reading, read_tree
 from tidegate.spec.mistakes import Finding, Mistake, Notice, dotted, spec_invalid
 from tidegate.spec.mistakes import Path as SpecPath
@@ -21,7 +21,7 @@ FILE = "tidegate.yaml"
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSpec:
     """A spec without mistakes."""
 
     spec: Spec
@@ -52,7 +52,7 @@ def locate(app: str | Path) -> Path:
     )
 
 
-def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
+def load(path: str | Path, environment: Mapping[str, str]) -> LoadedSpec:
     """Load the spec at ``path`` (file or folder) with the variables of ``environment``.
 
     Raises SpecError ``spec_invalid`` whose ``mistakes`` are all that were found, in the order of
@@ -61,15 +61,15 @@ def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
     file = locate(path)
     reading = Reading(folder=file.parent.resolve(), shown=file.parent, environment=environment)
     top = read_tree(reading, file.name)
-    if top is None or reading.hopeless:
+    if top is None or reading.incomplete:
         raise spec_invalid(str(file), reading.mistakes)
     plain, places = to_plain(top, environment, text_at)
     if reading.includes:
         plain["include"] = list(reading.includes)
     here = plugins.installed()
-    spec, files, found = _judge(reading.folder, plain, places, here)
-    show = _Show(reading, places, files)
-    mistakes = [*reading.mistakes, *(show.mistake(one) for one in found)]
+    spec, files, found = _check(reading.folder, plain, places, here)
+    locator = _Locator(reading, places, files)
+    mistakes = [*reading.mistakes, *(locator.mistake(one) for one in found)]
     if mistakes or spec is None:
         raise spec_invalid(str(file), _in_order(mistakes, reading))
     noticed = [
@@ -81,26 +81,28 @@ def load(path: str | Path, environment: Mapping[str, str]) -> Loaded:
         *notices.asked_twice(spec),
         *notices.unknown_prices(spec),
     ]
-    return Loaded(
+    return LoadedSpec(
         spec=spec,
-        notices=tuple(sorted(map(show.notice, noticed), key=lambda n: (n.file, n.line, n.column))),
+        notices=tuple(
+            sorted(map(locator.notice, noticed), key=lambda n: (n.file, n.line, n.column))
+        ),
         sources=tuple(reading.sources),
         folder=reading.folder,
         files=files.bytes_of,
     )
 
 
-def _judge(
+def _check(
     folder: Path, plain: dict[str, object], places: Places, here: plugins.Installed
-) -> tuple[Spec | None, Files, list[Finding]]:
-    """The sound part of the spec, the files it names, and every finding."""
+) -> tuple[Spec | None, SpecFiles, list[Finding]]:
+    """The valid part of the spec, the files that it names, and every finding."""
     found = list(places.mistakes)
     wrong = {finding.path for finding in found}
     found += [one for one in check_types(plain, places.authored) if one.path not in wrong]
     wrong |= {finding.path for finding in found}
     spec = sound_part(plain, wrong)
     if spec is None:
-        return None, Files({}, {}), found
+        return None, SpecFiles({}, {}), found
     files = read_files(folder, spec)
     names = {section: _names(plain, section) for section in SECTIONS}
     found += _unrelated(rules.findings(spec, names), wrong)
@@ -128,7 +130,7 @@ def _names(plain: dict[str, object], section: str) -> frozenset[str]:
 
 
 def _unrelated(findings: Iterable[Finding], wrong: set[SpecPath]) -> Iterator[Finding]:
-    """Findings that do not merely follow from a mistake at, above or below their place."""
+    """Findings without those that only follow from a mistake at, above or below their place."""
     for finding in findings:
         path = finding.path
         if not any(path[: len(w)] == w[: len(path)] for w in wrong if w):
@@ -141,12 +143,12 @@ def _in_order(mistakes: list[Mistake], reading: Reading) -> list[Mistake]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Show:
-    """Gives findings their place in a file."""
+class _Locator:
+    """Findings to mistakes and notices: adds file, line, column and the quoted line."""
 
     reading: Reading
     places: Places
-    files: Files
+    files: SpecFiles
 
     def _place(self, finding: Finding) -> tuple[str, int, int, str]:
         if finding.file is None:

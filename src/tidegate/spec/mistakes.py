@@ -1,4 +1,4 @@
-"""What is wrong with a spec, and where: values to print, to send as JSON, and to test."""
+"""Mistakes and notices: findings about a spec with their place in a file."""
 
 from __future__ import annotations
 

@@ -115,14 +115,14 @@ class PriceSpec(SpecPart, resolves=Price):
 
 
 class BreakerSpec(SpecPart, resolves=release.Breaker):
-    """Leave a model alone that fails: of its last requests too many gave no answer. Then nothing is
-    sent to it for a while, its fallbacks answer at once, and one request at a time probes it. Each
-    worker has its own breaker for each of the model's keys."""
+    """The circuit breaker of a model. When too many of its last requests failed, nothing is sent to
+    it for a while, its fallbacks answer at once, and one request at a time probes it. Each worker
+    has its own breaker for each of the model's keys."""
 
     failures: Share = Field(gt=0, examples=["50%"])
     """Share of failed requests that opens it."""
     minimum: int = Field(ge=1)
-    """Failures that there must be."""
+    """Fewest failures that open it."""
     window: Duration = Field(gt=0)
     """How far back failures count."""
     open: Duration = Field(gt=0)
@@ -172,7 +172,7 @@ class ModelSpec(SpecPart, resolves=release.Model):
         BreakerSpec | None,
         BeforeValidator(_off, json_schema_input_type=BreakerSpec | Literal["off"]),
     ]
-    """When it is left alone because it fails; `off`: never."""
+    """Its circuit breaker; `off`: none."""
     pool: PoolSpec | None
     """How a local model is run; left out: 2 slots of 4096 tokens on one thread."""
 

@@ -1,4 +1,4 @@
-"""The tree of a spec file, in which everything knows where it stands.
+"""Nodes of a YAML tree, each with its file, line and column.
 
 Scalars follow the YAML 1.2 core schema, so ``no``, ``off``, ``1:30`` and dates stay text.
 """
@@ -21,7 +21,7 @@ _WORDS: dict[str, object] = {
 }
 
 
-class Refused(Exception):
+class BadYaml(Exception):
     """The text is not YAML as the spec is written in; carries its place."""
 
     def __init__(self, line: int, column: int, message: str, expected: str | None = None) -> None:
@@ -30,9 +30,11 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Scalar:
-    """``text`` as written (unquoted, variables unresolved); ``plain`` when it had no quotes, so
-    that it may mean a number, a boolean or nothing."""
+class YamlScalar:
+    """One value. ``text`` as written, quotes removed, variables not bound; ``plain`` when it had no
+    quotes, so that it may mean a number, a boolean or nothing.
+
+    ``size``: values in a node, aliases counted at each use. ``height``: levels below it."""
 
     text: str
     plain: bool
@@ -44,8 +46,8 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    items: tuple[Node, ...]
+class YamlList:
+    items: tuple[YamlNode, ...]
     file: str
     line: int
     column: int
@@ -54,10 +56,10 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class YamlMapping:
     """``entries`` in the order written; keys are unique."""
 
-    entries: dict[str, tuple[Scalar, Node]]
+    entries: dict[str, tuple[YamlScalar, YamlNode]]
     file: str
     line: int
     column: int
@@ -65,7 +67,7 @@ class Mapping:
     height: int
 
 
-Node = Scalar | Listing | Mapping
+YamlNode = YamlScalar | YamlList | YamlMapping
 
 
 def plain_value(text: str) -> object:
@@ -82,14 +84,14 @@ def plain_value(text: str) -> object:
 def decode(data: bytes) -> str:
     """The text of a spec file. Raises Refused."""
     if len(data) > MOST_BYTES:
-        raise Refused(1, 1, f"the file is larger than {MOST_BYTES >> 20} MiB", "a smaller file")
+        raise BadYaml(1, 1, f"the file is larger than {MOST_BYTES >> 20} MiB", "a smaller file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = data[: error.start]
         line = before.count(b"\n") + 1
         column = error.start - (before.rfind(b"\n") + 1) + 1
-        raise Refused(line, column, "the file is not UTF-8 text", "UTF-8") from None
+        raise BadYaml(line, column, "the file is not UTF-8 text", "UTF-8") from None
     for at, letter in enumerate(text):
         if (
             (letter < " " and letter not in "\t\n\r")
@@ -98,5 +100,5 @@ def decode(data: bytes) -> str:
         ):
             line = text.count("\n", 0, at) + 1
             column = at - text.rfind("\n", 0, at)
-            raise Refused(line, column, f"the file holds a control character (U+{ord(letter):04X})")
+            raise BadYaml(line, column, f"the file holds a control character (U+{ord(letter):04X})")
     return text

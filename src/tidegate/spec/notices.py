@@ -1,4 +1,4 @@
-"""What is valid and yet worth knowing: unknown prices, fallbacks that fall nowhere."""
+"""Notices about a valid spec: unknown prices, fallbacks that cannot help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold inside one model and one prompt; pure."""
+"""Rules inside one model and one prompt; pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tidegate.spec.mistakes import Finding, Path, nearest, one_of
 from tidegate.spec.model_types import SOURCES, ArtifactSpec, ModelSpec
 from tidegate.spec.types import Spec
 
-Names = Mapping[str, frozenset[str]]
+WrittenNames = Mapping[str, frozenset[str]]
 """Section to every name written in it, also of entries that are otherwise wrong."""
 
 BUILT_IN = frozenset({"local", "openai", "anthropic"})
 _ADDRESS = re.compile(r"(https?://|\$\{)\S+")
 
 
-def models(spec: Spec, _: Names) -> Iterator[Finding]:
-    """What a model needs follows from its provider."""
+def models(spec: Spec, _: WrittenNames) -> Iterator[Finding]:
+    """Findings about models: what each needs follows from its provider."""
     for name, model in spec.models.items():
         at: Path = ("models", name)
         yield from _needs(at, model)
@@ -132,8 +132,8 @@ def _artifact(at: Path, artifact: ArtifactSpec) -> Iterator[Finding]:
         )
 
 
-def inputs(spec: Spec, _: Names) -> Iterator[Finding]:
-    """A default is of its input's type; only strings have choices."""
+def inputs(spec: Spec, _: WrittenNames) -> Iterator[Finding]:
+    """Findings about inputs: a default is of its input's type; only strings have choices."""
     for name, prompt in spec.prompts.items():
         for key, declared in prompt.inputs.items():
             at: Path = ("prompts", name, "inputs", key)

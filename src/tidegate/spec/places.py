@@ -1,28 +1,27 @@
-"""The tree as plain values with variables bound, and where each of them stands."""
+"""Plain values of a YAML tree with variables bound, and the source position of each path."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Mapping as Environment
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tidegate.base import bind
 from tidegate.spec.mistakes import Finding, Path
-from tidegate.spec.nodes import Listing, Mapping, Node, Scalar, plain_value
+from tidegate.spec.nodes import YamlList, YamlMapping, YamlNode, YamlScalar, plain_value
 
 
 @dataclass
 class Places:
-    """``keys`` and ``values`` by path; ``authored`` holds the text of scalars that had variables,
-    so that no message shows what a variable held."""
+    """Source positions by path, of keys and of values. ``authored`` holds the text of scalars that
+    had variables, so that no message shows what a variable held: it may be a secret."""
 
-    keys: dict[Path, Scalar] = field(default_factory=dict)
-    values: dict[Path, Node] = field(default_factory=dict)
+    keys: dict[Path, YamlScalar] = field(default_factory=dict)
+    values: dict[Path, YamlNode] = field(default_factory=dict)
     authored: dict[Path, str] = field(default_factory=dict)
     mistakes: list[Finding] = field(default_factory=list)
     notices: list[Finding] = field(default_factory=list)
 
-    def at(self, path: Path, *, key: bool = False) -> Node:
+    def at(self, path: Path, *, key: bool = False) -> YamlNode:
         """The node at ``path``, or at the nearest place above it that stands in a file."""
         if key and path in self.keys:
             return self.keys[path]
@@ -41,7 +40,7 @@ TextAt = Callable[[Path], bool | None]
 
 
 def to_plain(
-    top: Mapping, environment: Environment[str, str], text_at: TextAt = lambda _: None
+    top: YamlMapping, environment: Mapping[str, str], text_at: TextAt = lambda _: None
 ) -> tuple[dict[str, object], Places]:
     """Plain dicts, lists and scalars. Findings about variables are in the places.
 
@@ -56,15 +55,15 @@ def to_plain(
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    environment: Environment[str, str]
+    environment: Mapping[str, str]
     text_at: TextAt
 
 
-def _plain(node: Node, path: Path, binding: _Binding, places: Places) -> object:
+def _plain(node: YamlNode, path: Path, binding: _Binding, places: Places) -> object:
     places.values[path] = node
-    if isinstance(node, Scalar):
+    if isinstance(node, YamlScalar):
         return _scalar(node, path, binding, places)
-    if isinstance(node, Listing):
+    if isinstance(node, YamlList):
         return [_plain(item, (*path, at), binding, places) for at, item in enumerate(node.items)]
     plain: dict[str, object] = {}
     for name, (key, value) in node.entries.items():
@@ -73,7 +72,7 @@ def _plain(node: Node, path: Path, binding: _Binding, places: Places) -> object:
     return plain
 
 
-def _scalar(node: Scalar, path: Path, binding: _Binding, places: Places) -> object:
+def _scalar(node: YamlScalar, path: Path, binding: _Binding, places: Places) -> object:
     bound = bind(node.text, binding.environment)
     if bound.broken:
         places.mistakes.append(

@@ -54,7 +54,7 @@ class JourneySpec(SpecPart, resolves=release.Journey):
     routes: Items[Name]
     """The routes that it asks."""
     slo: SloSpec
-    """What it promises."""
+    """Its service-level objectives."""
 
 
 class DatasetSpec(SpecPart, resolves=release.Dataset):
@@ -74,9 +74,9 @@ class GateSpec(SpecPart, resolves=release.Gate):
     rate: Share | None
     """Failure rate to stay below (`zero_failure`), or score to reach (`threshold`)."""
     margin: Share | None
-    """How much worse than the stable release is bearable (`noninferiority`)."""
+    """Largest loss against the stable release that still passes (`noninferiority`)."""
     alpha: Share
-    """Chance of a wrong pass that is bearable."""
+    """Accepted chance of a wrong pass."""
     on_insufficient: release.OnInsufficient
     """What to do when the data do not decide."""
 
@@ -100,9 +100,9 @@ class CanarySpec(SpecPart, resolves=release.Canary):
     steps: Items[Share] = Field(examples=["[1%, 5%, 25%, 50%]"])
     """Shares of traffic, growing."""
     guards: Items[Literal["errors", "slo", "cost", "quality"]]
-    """What is watched."""
+    """Signals that stop the rollout when they get worse."""
     alpha: Share
-    """Chance of a false alarm that is bearable."""
+    """Accepted chance of a false alarm."""
     min_requests: int = Field(ge=1)
     """Requests that a step needs before it is judged."""
     on_insufficient: release.OnInsufficient
@@ -110,7 +110,7 @@ class CanarySpec(SpecPart, resolves=release.Canary):
 
 
 class TrainSpec(SpecPart, resolves=release.Train):
-    """The way of a release from build to all traffic."""
+    """The release train: the stages from build to all traffic."""
 
     stages: Items[release.Stage]
     """Stages in order."""
@@ -124,4 +124,4 @@ class EnvironmentSpec(SpecPart, resolves=release.Environment):
     source: Name | None = Field(alias="from")
     """The environment that a release must have passed."""
     approvals: int = Field(ge=0, le=100)
-    """People who must say yes."""
+    """How many people must approve a release."""

@@ -1,7 +1,7 @@
-"""What is authored to what is resolved: by name, key to field; ``differences`` is told the rest.
+"""The resolver: an authored part to its value in a release, key by key of the same name.
 
 A key that becomes a field of the same name needs no line here, whatever it holds: text, a list,
-names to parts. ``build`` holds the exceptions.
+names to parts. The exceptions are registered with ``differences``, in ``build``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tidegate.spec.types import Spec
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a part is resolved with: its name in the mapping around it, the whole spec, the files
-    of the app folder."""
+    """The context of a part that is resolved: its name in the mapping around it, the whole spec,
+    the files of the app folder."""
 
     name: str
     spec: Spec
@@ -35,7 +35,7 @@ def differences(part: SpecPart, around: Surroundings) -> dict[str, object]:
 
 
 def resolve(part: SpecPart, around: Surroundings) -> Any:
-    """What ``part`` becomes: its ``resolves``, every field filled."""
+    """The release value of ``part``, of the type that it ``resolves`` to."""
     if part.resolves is None:
         raise TypeError(f"{type(part).__name__} is taken apart by the part around it")
     values = differences(part, around)
@@ -46,7 +46,7 @@ def resolve(part: SpecPart, around: Surroundings) -> Any:
 
 
 def resolved(value: object, around: Surroundings) -> Any:
-    """``value`` of a key: parts in it resolved, names sorted, all else as it is."""
+    """The value of a key with the parts in it resolved and names sorted; all else unchanged."""
     if isinstance(value, SpecPart):
         return resolve(value, around)
     if isinstance(value, tuple):

@@ -102,14 +102,14 @@ class ModelChoice(SpecPart, resolves=release.SmallModel):
 
 
 class StaleStep(SpecPart):
-    """Answer from the cache although its time is over."""
+    """A kept answer whose time in the cache is over."""
 
     stale: Duration
     """How old the kept answer may be."""
 
 
 class TemplateStep(SpecPart):
-    """Answer with fixed text."""
+    """A fixed answer."""
 
     template: AppPath
     """The file with the answer."""
@@ -135,11 +135,11 @@ class SemanticCacheSpec(SpecPart, resolves=release.SemanticCache):
     ttl: Duration
     """How long an answer is kept."""
     max_error: Share
-    """Share of wrong hits that is bearable; measured on a sample of hits."""
+    """Accepted share of wrong hits, measured on a sample of hits."""
 
 
 class CacheSpec(SpecPart):
-    """What may be answered without asking a model again."""
+    """When a kept answer is given instead of asking a model."""
 
     exact: Duration | None = Field(None, examples=["1h"])
     """How long the answer to an identical request of the same tenant is kept; left out: not kept.
@@ -198,7 +198,7 @@ class SurgeSpec(SpecPart, resolves=release.Surge):
 
 
 class CapsSpec(SpecPart, resolves=release.Caps):
-    """Most that one request may use."""
+    """Bounds on one request."""
 
     prompt_tokens: int | None = Field(ge=1)
     """Most prompt tokens; a longer request is refused."""
@@ -252,7 +252,7 @@ def _models(value: object) -> object:
 
 
 class VariantSpec(SpecPart):
-    """What is other than the route says, for whom the flag puts into this variant."""
+    """What differs from the route for requests that the flag puts into this variant."""
 
     models: (
         Annotated[
@@ -285,11 +285,11 @@ class RouteSpec(SpecPart, resolves=release.Route):
     fallback: Items[Fallback] = Field((), examples=["[small, {stale: 24h}]"])
     """What answers when the model cannot, in order: models, a kept answer, fixed text."""
     cache: CacheSpec = CacheSpec()
-    """What may be answered without asking a model again."""
+    """When a kept answer is given instead of asking a model."""
     timeouts: TimeoutsSpec
     """How long to wait."""
     caps: CapsSpec
-    """Most that one request may use."""
+    """Bounds on one request."""
     hold: Literal["first_content", "answer"]
     """Until when a stream is held back. `first_content`: until its first content, then each event
     goes on as it comes, and an answer that breaks off ends with an error. `answer`: until it is

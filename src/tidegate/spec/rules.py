@@ -1,28 +1,28 @@
-"""What must hold between the parts of a spec: names that exist, kinds that fit, no circles.
+"""Rules between the parts of a spec: names that exist, kinds that fit, no circles.
 
-Pure: everything is decided from the spec and the names that were written. What must hold inside
-the files that it names stands in ``contents``.
+Pure: decided from the spec and the names that were written. Rules for the contents of files stand
+in ``contents``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tidegate.spec.files import Files, uses
+from tidegate.spec.files import SpecFiles, uses
 from tidegate.spec.limit_rules import limits
 from tidegate.spec.mistakes import Finding, Path, nearest, one_of
-from tidegate.spec.part_rules import Names, inputs, models
+from tidegate.spec.part_rules import WrittenNames, inputs, models
 from tidegate.spec.route_types import ModelChoice, RouteSpec, StaleStep, TemplateStep
 from tidegate.spec.types import Spec
 
 
-def findings(spec: Spec, names: Names) -> Iterator[Finding]:
-    """Every broken rule, in the order of the sections."""
+def findings(spec: Spec, names: WrittenNames) -> Iterator[Finding]:
+    """Findings of all rules, in the order of the sections."""
     for rule in RULES:
         yield from rule(spec, names)
 
 
-def missing_files(spec: Spec, files: Files) -> Iterator[Finding]:
+def missing_files(spec: Spec, files: SpecFiles) -> Iterator[Finding]:
     """A finding for each place that names a file which cannot be used."""
     for use in uses(spec):
         if error := files.missing.get(use.path):
@@ -56,7 +56,7 @@ def _route_models(at: Path, route: RouteSpec) -> Iterator[tuple[Path, str]]:
             yield place, variant.models
 
 
-def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
+def _routes(spec: Spec, names: WrittenNames) -> Iterator[Finding]:
     for name, route in spec.routes.items():
         at: Path = ("routes", name)
         for place, model in _route_models(at, route):
@@ -74,7 +74,7 @@ def _routes(spec: Spec, names: Names) -> Iterator[Finding]:
         yield from _fallback_order(at, route)
 
 
-def _variants(at: Path, route: RouteSpec, names: Names) -> Iterator[Finding]:
+def _variants(at: Path, route: RouteSpec, names: WrittenNames) -> Iterator[Finding]:
     if route.variants and route.flag is None:
         message = "no flag chooses between the variants"
         yield Finding(path=(*at, "variants"), message=message, expected="key flag", at_key=True)
@@ -162,13 +162,13 @@ def _fallback_order(at: Path, route: RouteSpec) -> Iterator[Finding]:
         reached = max(reached, rank)
 
 
-def _gateway(spec: Spec, _: Names) -> Iterator[Finding]:
+def _gateway(spec: Spec, _: WrittenNames) -> Iterator[Finding]:
     if spec.gateway.idempotency <= 0:
         path: Path = ("gateway", "idempotency")
         yield Finding(path=path, message="idempotency is 0", expected="more than 0s")
 
 
-def _journeys(spec: Spec, names: Names) -> Iterator[Finding]:
+def _journeys(spec: Spec, names: WrittenNames) -> Iterator[Finding]:
     for name, journey in spec.journeys.items():
         for index, route in enumerate(journey.routes):
             if route not in names["routes"]:
@@ -176,7 +176,7 @@ def _journeys(spec: Spec, names: Names) -> Iterator[Finding]:
                 yield _unknown(at, "route", route, names["routes"])
 
 
-def _evals(spec: Spec, names: Names) -> Iterator[Finding]:
+def _evals(spec: Spec, names: WrittenNames) -> Iterator[Finding]:
     for name, one in spec.evals.items():
         if one.dataset not in names["datasets"]:
             yield _unknown(("evals", name, "dataset"), "data set", one.dataset, names["datasets"])
@@ -189,7 +189,7 @@ def _evals(spec: Spec, names: Names) -> Iterator[Finding]:
             yield Finding(path=("evals", name, "gate"), message=message, expected=f"key {key}")
 
 
-def _train(spec: Spec, _: Names) -> Iterator[Finding]:
+def _train(spec: Spec, _: WrittenNames) -> Iterator[Finding]:
     canary = spec.train.canary
     if canary and list(canary.steps) != sorted(set(canary.steps)):
         at: Path = ("release", "canary", "steps")
@@ -200,7 +200,7 @@ def _train(spec: Spec, _: Names) -> Iterator[Finding]:
         )
 
 
-def _environments(spec: Spec, names: Names) -> Iterator[Finding]:
+def _environments(spec: Spec, names: WrittenNames) -> Iterator[Finding]:
     known = names["environments"]
     circles = _circles(spec)
     for name, environment in spec.environments.items():
@@ -237,7 +237,7 @@ def _circles(spec: Spec) -> dict[str, str]:
     return found
 
 
-RULES: tuple[Callable[[Spec, Names], Iterator[Finding]], ...] = (
+RULES: tuple[Callable[[Spec, WrittenNames], Iterator[Finding]], ...] = (
     models,
     inputs,
     _routes,

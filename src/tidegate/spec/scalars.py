@@ -1,4 +1,4 @@
-"""The words a value may be written in: names, durations, shares, sizes, switches, paths.
+"""Scalar types of the spec and how each is written: names, durations, shares, sizes, paths.
 
 A refusal is a ValueError ``what was wrong; what to write``: the part after the semicolon becomes
 the ``expected`` of a mistake.

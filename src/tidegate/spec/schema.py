@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from tidegate.base import duration_text
 from tidegate.spec.compose import parse
 from tidegate.spec.mistakes import Path
-from tidegate.spec.nodes import Mapping, Refused
+from tidegate.spec.nodes import BadYaml, YamlMapping
 from tidegate.spec.places import to_plain
 from tidegate.spec.scalars import share_text, size_text
 from tidegate.spec.types import Spec
@@ -92,9 +92,9 @@ def _with_values(value: Any) -> Any:
 def _example(text: str) -> object:
     try:
         node = parse(f"example: {text}", "").node
-    except Refused:
+    except BadYaml:
         return text  # a glob starts like an alias
-    assert isinstance(node, Mapping)
+    assert isinstance(node, YamlMapping)
     return to_plain(node, {})[0]["example"]
 
 

@@ -1,4 +1,4 @@
-"""``tidegate.yaml`` as a type: what a person may write, key by key, with its product copy."""
+"""The authored types, top to bottom: what a person may write, key by key, with its product copy."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ __all__ = [
 
 
 class GatewaySpec(SpecPart, resolves=release.GatewaySettings):
-    """How the door behaves."""
+    """Settings of the gateway."""
 
     keys: Literal["required", "off"]
     """Whether a request needs a key (see `tidegate keys`)."""
@@ -91,13 +91,13 @@ class GatewaySpec(SpecPart, resolves=release.GatewaySettings):
     max_body: Size = Field(default(release.GatewaySettings, "max_body_bytes"), examples=["4MiB"])
     """Largest request body."""
     max_connections: int = Field(ge=1)
-    """Most client connections of one worker; one more is answered with 503 and closed."""
+    """Most client connections of one worker; a further one is answered with 503 and closed."""
     idempotency: Duration
     """How long the answer to a request with an `Idempotency-Key` is kept to be replayed."""
 
 
 class RetentionSpec(SpecPart):
-    """How long the truth is kept."""
+    """How long records are kept."""
 
     receipts: Duration = default(release.LedgerSettings, "keep_receipts")
     """Receipts."""
@@ -135,8 +135,8 @@ class Spec(SpecPart, resolves=release.Release):
     app: Name = Field(examples=["fitness-coach"])
     """The app's name."""
     experimental: bool
-    """Whether keys that would protect users are taken although they are not built yet (each is a
-    mistake otherwise). They do nothing, and `check`, `build` and `up` say so each time."""
+    """Whether keys that would protect users are accepted although they are not built yet. Otherwise
+    each is a mistake, since it protects nobody. `check`, `build` and `up` list them each time."""
     include: Annotated[
         Items[AppPath],
         BeforeValidator(_one_or_many, json_schema_input_type=str | list[str]),
@@ -151,21 +151,21 @@ class Spec(SpecPart, resolves=release.Release):
     routes: dict[Name, RouteSpec]
     """What the app asks for by name."""
     limits: dict[Name, LimitSpec]
-    """Most that may be used in a time: requests, tokens, dollars."""
+    """Rates and budgets: how many requests, tokens or dollars, for whom, in which time."""
     flags: AppPath | None = Field(examples=["flags.json"])
     """JSON file: a flagd document whose flags choose variants of routes. It is in force until
     `tidegate flag set` puts another in force, which needs no release."""
     journeys: dict[Name, JourneySpec]
-    """What users do, and what is promised for it."""
+    """What users do, with the objectives for it."""
     datasets: dict[Name, DatasetSpec]
     """Examples for evals and load."""
     evals: dict[Name, EvalSpec]
     """Measures of quality, and when a release passes them."""
     train: TrainSpec = Field(alias="release")
-    """The way of a release from build to all traffic."""
+    """The release train: the stages from build to all traffic."""
     environments: dict[Name, EnvironmentSpec]
     """Places where releases run."""
     gateway: GatewaySpec
-    """How the door behaves."""
+    """Settings of the gateway."""
     ledger: LedgerSpec
     """What is kept of every request, and for how long."""

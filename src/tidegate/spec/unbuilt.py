@@ -1,5 +1,4 @@
-"""Keys that this version reads and does not act on: what each does instead, and which of them would
-protect users.
+"""Keys that are not built yet: what happens instead, and which of them would protect users.
 
 A person who writes a guard believes that it guards. So a key that would protect somebody is a
 mistake until it is built, unless the spec says ``experimental: true``; all others, and these then

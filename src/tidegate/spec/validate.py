@@ -1,5 +1,5 @@
-"""Plain values to a typed spec: every refusal of the types as a finding, and the part that is
-sound, so that the rules can be asked even when some keys are wrong."""
+"""Type errors as findings, and the valid part of a spec, so that the rules can run although some
+keys are wrong."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BOUNDS = {
 
 
 def check_types(plain: dict[str, object], authored: Mapping[Path, str]) -> list[Finding]:
-    """Every refusal of the types, one for each place."""
+    """Findings for what the types refuse, one for each place."""
     try:
         Spec.model_validate(plain)
     except ValidationError as error:
@@ -119,7 +119,7 @@ def _finding(details: Details, path: Path, authored: Mapping[Path, str]) -> Find
     if details["type"] == "extra_forbidden":
         return _unknown_key(path)
     value = details.get("input")
-    message, expected, near = _said(details, value)
+    message, expected, near = _wording(details, value)
     if path in authored:
         message = _without(message, value, authored[path])
     at_key = details["loc"][-1] == "[key]"
@@ -150,10 +150,10 @@ def _unknown_key(path: Path) -> Finding:
     )
 
 
-Said = tuple[str, str | None, str | None]
+Wording = tuple[str, str | None, str | None]
 
 
-def _said(details: Details, value: object) -> Said:
+def _wording(details: Details, value: object) -> Wording:
     """Message, expected, nearest."""
     kind, context = str(details["type"]), details.get("ctx", {})
     if kind in _SHAPES:
@@ -161,25 +161,25 @@ def _said(details: Details, value: object) -> Said:
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
         return f"{_named(value)} is out of range", f"{words} {context[key]}", None
-    return _SAID.get(kind, _other)(str(details["msg"]), context, value)
+    return _WORDINGS.get(kind, _other)(str(details["msg"]), context, value)
 
 
-def _literal(_: str, context: Details, value: object) -> Said:
+def _literal(_: str, context: Details, value: object) -> Wording:
     allowed = _QUOTED.findall(str(context["expected"]))
     near = nearest(value, allowed) if isinstance(value, str) else None
     return f"{_named(value)} is not allowed here", one_of(allowed, most=20), near
 
 
-def _refused(message: str, context: Details, _: object) -> Said:
+def _refused(message: str, context: Details, _: object) -> Wording:
     what, _, expected = str(context.get("error", message)).partition("; ")
     return what[:300], expected.removeprefix("write ") or None, None
 
 
-def _other(message: str, _: Details, value: object) -> Said:
+def _other(message: str, _: Details, value: object) -> Wording:
     return f"{_named(value)} is not right: {message[:200]}", None, None
 
 
-_SAID: dict[str, Callable[[str, Details, object], Said]] = {
+_WORDINGS: dict[str, Callable[[str, Details, object], Wording]] = {
     "literal_error": _literal,
     "value_error": _refused,
     "string_too_short": lambda *_: ("the text is empty", "text", None),
@@ -187,7 +187,7 @@ _SAID: dict[str, Callable[[str, Details, object], Said]] = {
 
 
 def _named(value: object) -> str:
-    """What stands there, in the words of YAML."""
+    """A value as a message names it, in the words of YAML."""
     if value is None:
         return "nothing"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Where artifacts come from: one file per source, called by the name in the pin."""
+"""Sources of artifacts, by their key in a pin: one file each."""
 
 from tidegate.registry.ports import Source
 from tidegate.registry.sources import file, hf, https, wheel

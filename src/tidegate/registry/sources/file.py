@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tidegate.base.errors import ArtifactError
+from tidegate.base import ArtifactError
 from tidegate.registry.ports import Job, Obtained
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-from tidegate.base.errors import ArtifactError
+from tidegate.base import ArtifactError
 from tidegate.registry.ports import Job, Obtained
 from tidegate.registry.sources import https
 

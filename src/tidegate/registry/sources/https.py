@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import msgspec
 
-from tidegate.base.errors import ArtifactError
+from tidegate.base import ArtifactError
 from tidegate.registry.archive import CHUNK
 from tidegate.registry.disk import need_room
 from tidegate.registry.ports import Job, Obtained
@@ -30,11 +30,12 @@ PART = "download.part"
 
 
 class Interrupted(Exception):
-    """The connection ended before the file did; trying again goes on from there."""
+    """A connection that ended before the file did; the next try resumes there."""
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """Beside a part: which file it is the beginning of."""
+    """URL and validator of a partial download, kept beside it: without them, bytes of another
+    version of the file could be appended."""
 
     url: str
     validator: str

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tidegate.base.errors import ArtifactError, DiskError, TidegateError
+from tidegate.base import ArtifactError, DiskError, TidegateError
 from tidegate.registry.ports import Job, Obtained
 
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
