@@ -104,7 +104,8 @@ def test_a_key_that_passes_through_needs_no_other_line() -> None:
 
     def resolved(**plain: Any) -> Outer:
         around = Surroundings("", WHOLE, release.Pins(AnyFile()))
-        made: Outer = resolve(OuterSpec.model_validate(plain), around)
+        made = resolve(OuterSpec.model_validate(plain), around)
+        assert isinstance(made, Outer)
         return made
 
     assert resolved() == Outer()

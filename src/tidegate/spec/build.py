@@ -8,7 +8,7 @@ stands only what does not go by name (see ``resolve``).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from tidegate.release import (
     Pinned,
     Pins,
     Release,
+    SmallModel,
     Variant,
     decode_release,
     encode_release,
@@ -36,7 +37,7 @@ LOCAL = "local"
 def build_release(spec: types.Spec, files: FileReader) -> Release:
     """Resolve ``spec`` to a release. Raises ReleaseError for a file that cannot be pinned."""
     pins = Pins(files)
-    release: Release = resolve(spec, Surroundings("", spec, pins))
+    release = cast(Release, resolve(spec, Surroundings("", spec, pins)))
     release = msgspec.structs.replace(release, files=pins.pinned)
     # Through its encoding, so that the value is equal to the one that will be loaded.
     return decode_release(encode_release(release))
@@ -44,8 +45,8 @@ def build_release(spec: types.Spec, files: FileReader) -> Release:
 
 def resolve_models(spec: types.Spec) -> dict[str, Model]:
     """The models of ``spec``, resolved; needs no files."""
-    models: dict[str, Model] = resolved(spec.models, Surroundings("", spec, Pins(_NoFiles())))
-    return models
+    around = Surroundings("", spec, Pins(_NoFiles()))
+    return cast(dict[str, Model], resolved(spec.models, around))
 
 
 class _NoFiles:
@@ -74,13 +75,13 @@ def _ledger(ledger: types.LedgerSpec, _: Surroundings) -> dict[str, object]:
 
 @differences.register
 def _model(model: types.ModelSpec, around: Surroundings) -> dict[str, object]:
-    local = model.provider == LOCAL
-    pool = resolved(model.pool or types.PoolSpec.model_validate({}), around) if local else None
+    written = model.pool or types.PoolSpec.model_validate({})
+    pool = written if model.provider == LOCAL else None
     return {
         "name": around.name,
         "upstream": model.name or around.name,
         "artifacts": resolved(model.files(), around),
-        "pool": pool,
+        "pool": resolved(pool, around),
         "context": model.context or (pool.context if pool is not None else None),
     }
 
@@ -156,8 +157,9 @@ def _chain(answering: str, route: types.RouteSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys((answering, *route.fallback_models())))
 
 
-def _small(models: str | types.ModelChoice | None, around: Surroundings) -> Any:
-    return resolved(models, around) if isinstance(models, types.ModelChoice) else None
+def _small(models: str | types.ModelChoice, around: Surroundings) -> SmallModel | None:
+    choice = models if isinstance(models, types.ModelChoice) else None
+    return cast(SmallModel | None, resolved(choice, around))
 
 
 @differences.register

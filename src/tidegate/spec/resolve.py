@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import singledispatch
-from typing import Any
 
 import msgspec
 
@@ -34,7 +33,7 @@ def differences(part: SpecPart, around: Surroundings) -> dict[str, object]:
     return {}
 
 
-def resolve(part: SpecPart, around: Surroundings) -> Any:
+def resolve(part: SpecPart, around: Surroundings) -> msgspec.Struct:
     """The release value of ``part``, of the type that it ``resolves`` to."""
     if part.resolves is None:
         raise TypeError(f"{type(part).__name__} is taken apart by the part around it")
@@ -45,7 +44,7 @@ def resolve(part: SpecPart, around: Surroundings) -> Any:
     return part.resolves(**values)
 
 
-def resolved(value: object, around: Surroundings) -> Any:
+def resolved(value: object, around: Surroundings) -> object:
     """The value of a key with the parts in it resolved and names sorted; all else unchanged."""
     if isinstance(value, SpecPart):
         return resolve(value, around)
