@@ -20,7 +20,7 @@ from tests.gateway.releases import sample_release
 from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_limits import serving
 from tidegate.registry.releases import put
-from tidegate.release.values import Flags, Release, Timeouts, Variant
+from tidegate.release.values import PinnedFlags, Release, Timeouts, Variant
 from tidegate.switches import EVERY, Weight, Worker, list_workers
 from tidegate.switches.changes import Change
 from tidegate.switches.flags import HASH_FORM, check
@@ -51,7 +51,7 @@ def flagged(release: Release, document: dict[str, Any] | None = DOCUMENT) -> Rel
     if document is not None:
         text = json.dumps(document)
         file = release.prompts["plan"].file
-        pinned = Flags(file=file, document=text, hash=HASH_FORM)
+        pinned = PinnedFlags(file=file, document=text, hash=HASH_FORM)
     return replace(release, routes={**release.routes, "plain": route}, flags=pinned)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from tidegate.base import duration_text
-from tidegate.release.values import Flags, Pinned, Prompt, Release
+from tidegate.release.values import Pinned, PinnedFlags, Prompt, Release
 
 _SECTIONS = {
     "models": "model",
@@ -101,7 +101,7 @@ def _fields(what: str, a: Any, b: Any) -> Iterator[ReleaseChange]:
         reported = True
         yield ReleaseChange(kind="changed", what=what, how=text_change(a.text, b.text))
         a, b = (msgspec.structs.replace(p, text="") for p in (a, b))
-    if isinstance(a, Flags) and isinstance(b, Flags) and a.document != b.document:
+    if isinstance(a, PinnedFlags) and isinstance(b, PinnedFlags) and a.document != b.document:
         reported = True
         yield ReleaseChange(kind="changed", what=what, how=text_change(a.document, b.document))
         a, b = (msgspec.structs.replace(one, document="") for one in (a, b))

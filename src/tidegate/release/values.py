@@ -217,7 +217,7 @@ class Variant(_Value, frozen=True, kw_only=True):
     prompt: str | None = None
 
 
-class Flags(_Value, frozen=True, kw_only=True):
+class PinnedFlags(_Value, frozen=True, kw_only=True):
     """The flagd document that is in force while no other was set."""
 
     file: Pinned
@@ -412,7 +412,7 @@ class Release(_Value, frozen=True, kw_only=True):
     tools: dict[str, Tool] = {}
     routes: dict[str, Route] = {}
     limits: dict[str, Limit] = {}
-    flags: Flags | None = None
+    flags: PinnedFlags | None = None
     journeys: dict[str, Journey] = {}
     datasets: dict[str, Dataset] = {}
     evals: dict[str, Eval] = {}

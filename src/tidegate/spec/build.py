@@ -17,10 +17,10 @@ from tidegate.release import (
     FORMAT,
     FileReader,
     FixedAnswer,
-    Flags,
     Model,
     OutputSchema,
     Pinned,
+    PinnedFlags,
     Pins,
     Release,
     SmallModel,
@@ -188,7 +188,7 @@ def _dataset(dataset: types.DatasetSpec, around: Surroundings) -> dict[str, obje
     return msgspec.structs.asdict(around.pins.pin(dataset.file))
 
 
-def _flags(path: str, pins: Pins) -> Flags:
+def _flags(path: str, pins: Pins) -> PinnedFlags:
     file, text = pins.text(path)
     document, problems = flag_rules.read(text)
     if document is None or problems:
@@ -197,7 +197,7 @@ def _flags(path: str, pins: Pins) -> Flags:
             f"{file.path} is no flagd document that can be in force: {'; '.join(problems[:5])}",
             cure="mend the file; tidegate check names each problem",
         )
-    return Flags(file=file, document=text, hash=flag_rules.HASH_FORM)
+    return PinnedFlags(file=file, document=text, hash=flag_rules.HASH_FORM)
 
 
 def _json_schema(path: str, pins: Pins) -> tuple[Pinned, dict[str, Any]]:
