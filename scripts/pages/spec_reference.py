@@ -95,10 +95,7 @@ def _words(path: str, node: dict[str, Any]) -> str:
 
 
 def _pattern(keys: tuple[str, ...]) -> str:
-    text = ""
-    for key in keys:
-        text += "[]" if key == "#" else f".{'NAME' if key == '*' else key}"
-    return text.removeprefix(".")
+    return ".".join("NAME" if key == "*" else key for key in keys)
 
 
 _UNBUILT = {_pattern(keys): one for keys, one in UNBUILT.items()}

@@ -67,8 +67,16 @@ def test_a_field_that_this_version_does_not_know_is_refused_by_name() -> None:
     """It may be a guard that a newer version added: a gateway must not serve without it."""
     tree = msgspec.json.decode(encode_release(load_release(BEFORE, DIGEST)))
     assert decode_release(msgspec.json.encode(tree)) == load_release(BEFORE, DIGEST)
+    tree["models"]["small"]["price"]["thought"] = 9.0
+    assert "thought" in refused(msgspec.json.encode(tree)).message
+    del tree["models"]["small"]["price"]["thought"]
     tree["routes"]["recommend"]["newer_guard"] = ["pii"]
     assert "newer_guard" in refused(msgspec.json.encode(tree)).message
+
+
+@pytest.mark.parametrize("kind", sorted(kinds(Release), key=lambda kind: kind.__name__))
+def test_every_part_of_a_release_refuses_what_it_does_not_know(kind: type[msgspec.Struct]) -> None:
+    assert kind.__struct_config__.forbid_unknown_fields
 
 
 @pytest.mark.parametrize("version", [0, 3])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """US dollars per million tokens. None means unknown; 0 means free."""
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """US dollars per million tokens. None means unknown; 0 means free.
+
+    A price that this version does not know is refused: left out, it would count as nothing."""
 
     input: float | None = None
     output: float | None = None

@@ -46,7 +46,7 @@ UNBUILT: dict[tuple[str, ...], Unbuilt] = {
     ("environments", "*", "from"): Unbuilt("a release runs there at once", protects=True),
     ("environments", "*", "approvals"): Unbuilt("nobody is asked", protects=True),
 }
-"""Path pattern (``*`` any name, ``#`` any index) to what happens instead."""
+"""Path pattern (``*`` any name) to what happens instead."""
 
 _NOTHING: tuple[object, ...] = (None, False, 0, "", [], {})
 """Values that ask for nothing, so that nothing is left out."""
@@ -59,7 +59,7 @@ def mistakes(plain: object, *, experimental: bool) -> Iterator[Finding]:
             yield Finding(
                 path=path,
                 message=f"{path[-1]} is not built yet: {unbuilt.instead}",
-                expected="no such key; or experimental: true, to write it all the same",
+                expected="no such key, or experimental: true at the top of the file",
                 at_key=True,
             )
 
@@ -81,10 +81,6 @@ def _matches(plain: object, pattern: tuple[str, ...], path: Path) -> Iterator[Pa
     if not pattern:
         if plain not in _NOTHING:
             yield path
-    elif pattern[0] == "#":
-        if isinstance(plain, list):
-            for at, item in enumerate(plain):
-                yield from _matches(item, pattern[1:], (*path, at))
     elif isinstance(plain, dict):
         for name in plain if pattern[0] == "*" else (pattern[0],):
             if name in plain:
