@@ -1,4 +1,4 @@
-"""Change a switch and wait until every live worker runs by it: what each such command ends with."""
+"""The end of every command that changes a switch: write it, wait for acknowledgements, print."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Make = Callable[[psycopg.Connection, Author], Change]
 
 
 class Flip:
-    """How one change is made and told: who waits how long, and in which form."""
+    """One change of a switch, from its options to what is printed."""
 
     def __init__(self, reason: str | None, within: float, as_json: bool) -> None:
         self._reason = reason

@@ -1,4 +1,7 @@
-"""A switch names what is served: one that is mistyped would be in force everywhere, in vain."""
+"""Validation of the names in switches against what the running app serves.
+
+A mistyped name would be in force on every worker and match nothing.
+"""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ from tidegate.stores import (
 _PATIENCE = 2.0
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How one limit stands for one scope. Amounts are in the unit: requests, tokens, US dollars."""
+class LimitState(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit for one scope. Amounts are in its unit: requests, tokens or US dollars."""
 
     limit: str
     per: str
@@ -64,19 +64,19 @@ def command(app: str, as_json: bool) -> None:
     """
     runtime = read_runtime(locate(app).parent.resolve())
     release = load_release(runtime.registry, runtime.release)
-    standings = asyncio.run(_read(release, runtime.valkey_url))
+    states = asyncio.run(_read(release, runtime.valkey_url))
     if as_json:
-        click.echo(json.dumps({"limits": msgspec.to_builtins(standings)}))
+        click.echo(json.dumps({"limits": msgspec.to_builtins(states)}))
     elif not release.limits:
         click.echo("no limits; write some under limits: in tidegate.yaml")
     else:
-        _print_table(standings)
+        _print_table(states)
 
 
-async def _read(release: Release, url: str) -> list[Standing]:
+async def _read(release: Release, url: str) -> list[LimitState]:
     store = ValkeyClient(url, deadline=_PATIENCE)
     await store.start()
-    now, standings = time.time(), []
+    now, states = time.time(), []
     try:
         for limit in release.limits.values():
             window = window_at(limit.calendar, now)
@@ -86,7 +86,7 @@ async def _read(release: Release, url: str) -> list[Standing]:
                 found = {f"{stem}app": CounterState(0, 0, 0)}
             for name in sorted(found):
                 scope = name.removeprefix(stem)
-                standings.append(_standing(limit, scope, found[name], window, now))
+                states.append(_limit_state(limit, scope, found[name], window, now))
     except ValkeyDown as down:
         raise StoreError(
             "limits_unreadable",
@@ -95,12 +95,12 @@ async def _read(release: Release, url: str) -> list[Standing]:
         ) from None
     finally:
         await store.stop()
-    return standings
+    return states
 
 
-def _standing(
+def _limit_state(
     limit: Limit, scope: str, state: CounterState, window: Window, now: float
-) -> Standing:
+) -> LimitState:
     scale = NANO if limit.unit == "dollars" else 1
     most = limit.amount if limit.burst is None else limit.burst
     used, resets = state.used / scale, window.end - now
@@ -109,7 +109,7 @@ def _standing(
         used = max(0.0, used - state.since * rate)
         resets = used / rate
     reserved = state.reserved / scale
-    return Standing(
+    return LimitState(
         limit=limit.name,
         per=limit.per,
         scope="" if limit.per == "app" else scope,
@@ -123,14 +123,14 @@ def _standing(
     )
 
 
-def _print_table(standings: list[Standing]) -> None:
+def _print_table(states: list[LimitState]) -> None:
     from tidegate.cli.pictures import print_table, table_of
 
     numbers = ("used", "reserved", "remaining", "of")
     table = table_of(
         "limit", "per", "scope", *numbers, "unit", "resets in", "on outage", numbers=numbers
     )
-    for one in standings:
+    for one in states:
         figures = (_amount(one, n) for n in (one.used, one.reserved, one.remaining, one.most))
         table.add_row(
             one.limit,
@@ -142,11 +142,11 @@ def _print_table(standings: list[Standing]) -> None:
             one.on_outage,
         )
     print_table(table)
-    if not standings:
+    if not states:
         click.echo("nothing was used in the present windows")
 
 
-def _amount(one: Standing, amount: float) -> str:
+def _amount(one: LimitState, amount: float) -> str:
     if one.unit == "dollars":
         whole = f"{amount:,.6f}".rstrip("0")
         return whole + "0" * max(0, 2 - len(whole.partition(".")[2]))

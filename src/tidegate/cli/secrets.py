@@ -33,8 +33,8 @@ _APP = click.option("--app", default=".", metavar="APP", help="The app's folder.
 _CODES = "Exit codes: 0 in force in every worker, 1 not in all of them (they are named), 2 usage."
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How one key serves."""
+class ProviderKeyState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one provider key, and how it serves."""
 
     secret: str
     key: str
@@ -78,7 +78,7 @@ def list_(name: str | None, app: str, as_json: bool) -> None:
     named = sorted({plain_name(m.keys) for m in release.models.values() if m.keys is not None})
     wanted = named if name is None else [plain_name(name)]
     said = _said(folder)
-    found = [one for secret in wanted for one in _standings(secret, Path(runtime.state), said)]
+    found = [one for secret in wanted for one in _key_states(secret, Path(runtime.state), said)]
     if as_json:
         click.echo(json.dumps({"keys": msgspec.to_builtins(found)}))
         return
@@ -211,7 +211,7 @@ def _require_new(app: str, name: str, key: str) -> None:
 
 def _require_another(app: str, name: str, key: str) -> None:
     """The last active key stays: without one the model answers nobody."""
-    standings = _standings(plain_name(name), _state(app), _said(locate(app).parent.resolve()))
+    standings = _key_states(plain_name(name), _state(app), _said(locate(app).parent.resolve()))
     if not any(one.state == "active" and one.here and one.key != key for one in standings):
         raise UsageError(
             "secret_last_key",
@@ -225,14 +225,14 @@ def _said(folder: Path) -> tuple[SecretKey, ...]:
         return snapshot(connection).secrets
 
 
-def _standings(secret: str, state: Path, said: tuple[SecretKey, ...]) -> list[Standing]:
+def _key_states(secret: str, state: Path, said: tuple[SecretKey, ...]) -> list[ProviderKeyState]:
     spoken = {one.fingerprint: one for one in said if one.secret == secret}
     here = [fingerprint(key) for key in resolve(secret, state, os.environ).reveal()]
     found = []
     for mark in dict.fromkeys([*here, *spoken]):
         one = spoken.get(mark)
         found.append(
-            Standing(
+            ProviderKeyState(
                 secret=secret,
                 key=mark,
                 state="active" if one is None else one.state,

@@ -135,13 +135,13 @@ def _print_changes(changes: tuple[Change, ...]) -> None:
     print_table(table)
 
 
-_TOLD = {"kind", "name", "route", "secret", "fingerprint", "reason"}
-"""Named by the change itself."""
+_SHOWN = {"kind", "name", "route", "secret", "fingerprint", "reason"}
+"""Fields that the name of a change shows already."""
 
 
 def _value(value: Any) -> str:
-    """What was set, without what was left open and what stands in ``what`` already."""
+    """The values that were set, without empty ones and those that ``what`` shows already."""
     if isinstance(value, dict):
-        told = {k: v for k, v in value.items() if v not in (None, "") and k not in _TOLD}
+        told = {k: v for k, v in value.items() if v not in (None, "") and k not in _SHOWN}
         return ", ".join(f"{k} {v}" for k, v in told.items())
     return "" if value is None else str(value)

@@ -94,8 +94,8 @@ class Api:
         return PlainTextResponse(text_of(lines), media_type="text/plain; version=0.0.4")
 
 
-def told(handler: _Handler) -> _Handler:
-    """``handler``, whose errors become answers with code and cure."""
+def with_errors(handler: _Handler) -> _Handler:
+    """A handler whose errors become JSON responses with code and cure."""
 
     def handle(request: Request) -> Response:
         try:

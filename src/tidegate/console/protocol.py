@@ -1,5 +1,7 @@
-"""uvicorn's HTTP protocol with bounds: it has none for headers, nor for connections that say
-nothing, and until its headers are read no token protects a door."""
+"""uvicorn's HTTP protocol, with the bounds on headers and idle connections that it lacks.
+
+Until the headers of a request are read, no token protects the server.
+"""
 
 from __future__ import annotations
 

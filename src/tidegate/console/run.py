@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tidegate.base import RequestError
-from tidegate.console.api import Api, told
+from tidegate.console.api import Api, with_errors
 from tidegate.console.door import OperatorAuth, RuntimeFile, refusal
 from tidegate.console.traces import SpanInbox, receive_traces
 from tidegate.ledger import SPANS
@@ -41,12 +41,12 @@ def make_app(state: Path, inbox: SpanInbox | None = None) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/health", told(api.health)),
+            Route("/health", with_errors(api.health)),
             Route("/v1/traces", traces, methods=["POST"]),
-            Route("/api/profile", told(api.profile)),
-            Route("/api/receipts", told(api.receipts)),
-            Route("/api/receipts/{id}", told(api.receipt)),
-            Route("/metrics", told(api.metrics)),
+            Route("/api/profile", with_errors(api.profile)),
+            Route("/api/receipts", with_errors(api.receipts)),
+            Route("/api/receipts/{id}", with_errors(api.receipt)),
+            Route("/metrics", with_errors(api.metrics)),
         ],
         middleware=[Middleware(OperatorAuth, runtime=runtime)],
         exception_handlers={404: _not_found, 405: _not_allowed},
