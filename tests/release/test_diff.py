@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.release.apps import edit, write_app
+from tests.release.walk import Edit, edits, sample
 from tidegate.release.diff import changes, text_change
 from tidegate.release.encoding import encode_release
 from tidegate.release.files import AppFiles
-from tidegate.release.values import Pinned, Release, Tool
+from tidegate.release.values import (
+    CostObjective,
+    Journey,
+    Pinned,
+    Release,
+    Slo,
+    TimeObjective,
+    Tool,
+)
 from tidegate.spec import build_release, load
 
 
@@ -169,3 +178,25 @@ def test_no_difference_goes_unsaid(a: dict[str, object], b: dict[str, object]) -
     found = changes(left, right)
     if encode_release(left) != encode_release(right):
         assert found
+
+
+WHOLE = sample(Release)
+EDITS = [one for one in edits(WHOLE) if one[:2] != (Release, "schema_version")]
+
+
+@pytest.mark.parametrize("one", EDITS, ids=lambda one: f"{one.kind.__name__}.{one.field}")
+def test_an_edit_of_any_field_is_said(one: Edit) -> None:
+    assert changes(WHOLE, one.value)
+    assert changes(one.value, WHOLE)
+
+
+def test_objectives_are_said_in_their_units() -> None:
+    def with_slo(seconds: float, dollars: float) -> Release:
+        slo = Slo(total=TimeObjective(p95=seconds), cost=CostObjective(p95=dollars))
+        return Release(app="x", journeys={"j": Journey(name="j", slo=slo)})
+
+    found = changes(with_slo(90.0, 0.5), with_slo(120.0, 0.25))
+    assert [str(one) for one in found] == [
+        "journey j: slo total p95 90s -> 2m",
+        "journey j: slo cost p95 0.5 -> 0.25",
+    ]

@@ -27,7 +27,8 @@ _SECTIONS = {
 _SINGLE = ("gateway", "ledger", "train")
 _TIMES = {"cache_ttl", "connect", "first_token", "idle", "total", "after", "every", "wait"}
 _TIMES |= {"idempotency", "backoff", "stale", "window", "open"}
-_TIMES |= {"keep_receipts", "keep_content"}
+_TIMES |= {"keep_receipts", "keep_content", "ttl"}
+"""Fields in seconds, or whose own fields are (``total`` of an objective has ``p95``)."""
 _WORDS = {
     "cache_ttl": "cache",
     "artifacts": "artifact",
@@ -56,7 +57,10 @@ class ReleaseChange(msgspec.Struct, frozen=True, kw_only=True):
 
 def changes(a: Release, b: Release) -> tuple[ReleaseChange, ...]:
     """All changes from ``a`` to ``b``, in the order of the spec's sections."""
-    found = [*_named("app", {"": a.app}, {"": b.app})]
+    found = [
+        *_fields("app", a.app, b.app),
+        *_fields("experimental", a.experimental, b.experimental),
+    ]
     for section, word in _SECTIONS.items():
         found += _named(word, getattr(a, section), getattr(b, section))
     for section in _SINGLE:
@@ -107,6 +111,9 @@ def _fields(what: str, a: Any, b: Any) -> Iterator[ReleaseChange]:
         a, b = (msgspec.structs.replace(one, document="") for one in (a, b))
     if isinstance(a, Pinned) and isinstance(b, Pinned):
         yield from _pinned(what, a, b)
+        a, b = (getattr(pin, "cluster", None) for pin in (a, b))
+        for how in _differences(a, b, ("cluster",)):
+            yield ReleaseChange(kind="changed", what=what, how=how)
         return
     for how in _differences(a, b, ()):
         reported = True
@@ -122,7 +129,7 @@ def _fields(what: str, a: Any, b: Any) -> Iterator[ReleaseChange]:
 def _pinned(what: str, a: Pinned, b: Pinned) -> Iterator[ReleaseChange]:
     if a.path != b.path:
         yield ReleaseChange(kind="changed", what=what, how=f"file {a.path} -> {b.path}")
-    if a.sha256 != b.sha256:
+    if (a.sha256, a.size) != (b.sha256, b.size):
         how = f"content {a.sha256[:8]}.. -> {b.sha256[:8]}.. ({b.size - a.size:+,} bytes)"
         yield ReleaseChange(kind="changed", what=what, how=how)
 
@@ -175,10 +182,11 @@ def _name(path: tuple[str, ...]) -> str:
 
 def _show(path: tuple[str, ...], value: Any) -> str:
     last = path[-1] if path else ""
+    time = not _TIMES.isdisjoint(path[-2:])
     number = isinstance(value, int | float) and not isinstance(value, bool)
     rules: tuple[tuple[bool, Callable[[Any], str]], ...] = (
         (value is _ABSENT, lambda _: "none"),
-        (last in _TIMES and number, duration_text),
+        (time and number, duration_text),
         (last.endswith("sha256") and isinstance(value, str), lambda text: f"{text[:8]}.."),
         (isinstance(value, list | tuple), lambda items: ", ".join(map(str, items)) or "none"),
         (isinstance(value, bool), lambda flag: "on" if flag else "off"),

@@ -5,6 +5,7 @@ A name is defined in one file only, so that no file silently changes what anothe
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,11 @@ from tidegate.spec.nodes import (
     YamlScalar,
     decode,
 )
+from tidegate.spec.types import Spec
 
 MOST_FILES = 64
 SECTIONS = frozenset(
-    {"models", "prompts", "tools", "routes", "limits", "journeys", "datasets", "evals"}
-    | {"environments"}
+    name for name, key in Spec.model_fields.items() if typing.get_origin(key.annotation) is dict
 )
 """Sections of names, which several files may add to."""
 
