@@ -9,10 +9,10 @@ from tidegate.base.money import Price
 from tidegate.release.values import (
     Breaker,
     Caps,
+    DeclaredJourney,
     GatewaySettings,
     Hedge,
     Input,
-    Journey,
     Model,
     OutputSchema,
     Pinned,
@@ -153,6 +153,6 @@ def sample_release(
         models=models,
         prompts={"plan": prompt},
         routes={route.name: route for route in routes},
-        journeys={"get-plan": Journey(name="get-plan", routes=("plan",))},
+        journeys={"get-plan": DeclaredJourney(name="get-plan", routes=("plan",))},
         gateway=GatewaySettings(keys=keys, direct_models=True, max_body_bytes=65536),
     )

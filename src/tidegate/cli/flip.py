@@ -16,7 +16,7 @@ from psycopg import sql
 from tidegate.base import parse_duration
 from tidegate.spec import locate
 from tidegate.stores import connected
-from tidegate.switches import ACKS, Author, Change, Outcome, wait_acknowledged
+from tidegate.switches import ACKS, Author, Change, ChangeOutcome, wait_acknowledged
 
 Make = Callable[[psycopg.Connection, Author], Change]
 
@@ -77,11 +77,11 @@ def _seconds(context: click.Context, option: click.Parameter, value: str) -> flo
         raise click.BadParameter(str(error), context, option) from None
 
 
-def _by_name(outcome: Outcome) -> dict[str, Any]:
+def _by_name(outcome: ChangeOutcome) -> dict[str, Any]:
     return {name: getattr(outcome, name) for name in ("acknowledged", "failed", "missing", "lost")}
 
 
-def _print(change: Change, outcome: Outcome, within: float) -> None:
+def _print(change: Change, outcome: ChangeOutcome, within: float) -> None:
     click.echo(f"version {change.version}: {change.what}")
     for done in outcome.acknowledged:
         click.echo(f"  in force in {done.worker} after {done.ms:g} ms")

@@ -30,8 +30,8 @@ _decode = msgspec.json.Decoder(Receipt).decode
 _decode_spans = msgspec.json.Decoder(SpanBatch).decode
 
 
-class Step(NamedTuple):
-    """What one look at a spool did. ``more``: there is more to load at once."""
+class LoadedBatch(NamedTuple):
+    """The result of loading one batch; ``more``: further records are ready."""
 
     loaded: int
     new: int
@@ -54,16 +54,16 @@ class ReceiptLoader:
         self._store = store
         self.cursor = SpoolCursor(folder, positions)
 
-    def step(self) -> Step:
+    def step(self) -> LoadedBatch:
         """Load one batch. Raises psycopg.Error; the next step then begins at the same place."""
         records, positions, more = self.cursor.gather(records=BATCH_RECORDS, size=BATCH_BYTES)
         if not records:
-            return Step(0, 0, 0, False)
+            return LoadedBatch(0, 0, 0, False)
         entries, rejected = make_entries(records)
         keep_rejected(self._folder, rejected)
         new, refused = self._store_what_fits(entries, positions)
         self.cursor.advance(positions)
-        return Step(len(records), new, len(rejected) + refused, more)
+        return LoadedBatch(len(records), new, len(rejected) + refused, more)
 
     def _store_what_fits(
         self, entries: Sequence[Entry], positions: Mapping[str, int]
@@ -123,11 +123,11 @@ class SpanLoader:
         self._store = store
         self.cursor = SpoolCursor(folder, positions)
 
-    def step(self) -> Step:
+    def step(self) -> LoadedBatch:
         """Load one batch. Raises psycopg.Error; the next step then begins at the same place."""
         records, positions, more = self.cursor.gather(records=SPAN_BATCHES, size=BATCH_BYTES)
         if not records:
-            return Step(0, 0, 0, False)
+            return LoadedBatch(0, 0, 0, False)
         batches, rejected = [], 0
         for record in records:
             try:
@@ -137,4 +137,4 @@ class SpanLoader:
                 log.error("spooled spans cannot be read, and are left out: %s", error)
         new = self._store.store(batches, positions)
         self.cursor.advance(positions)
-        return Step(sum(len(b.spans) for b in batches), new, rejected, more)
+        return LoadedBatch(sum(len(b.spans) for b in batches), new, rejected, more)

@@ -308,8 +308,8 @@ class Slo(_Value, frozen=True, kw_only=True):
     cost: CostObjective | None = None
 
 
-class Journey(_Value, frozen=True, kw_only=True):
-    """What a user does; may span several routes and app stages."""
+class DeclaredJourney(_Value, frozen=True, kw_only=True):
+    """A journey as the release declares it: what a user does, its routes and its objectives."""
 
     name: str
     routes: tuple[str, ...] = ()
@@ -413,7 +413,7 @@ class Release(_Value, frozen=True, kw_only=True):
     routes: dict[str, Route] = {}
     limits: dict[str, Limit] = {}
     flags: PinnedFlags | None = None
-    journeys: dict[str, Journey] = {}
+    journeys: dict[str, DeclaredJourney] = {}
     datasets: dict[str, Dataset] = {}
     evals: dict[str, Eval] = {}
     environments: dict[str, Environment] = {}

@@ -48,7 +48,7 @@ class SloSpec(SpecPart, resolves=release.Slo):
     """What one journey costs."""
 
 
-class JourneySpec(SpecPart, resolves=release.Journey):
+class JourneySpec(SpecPart, resolves=release.DeclaredJourney):
     """What a user does; may span several routes and app stages."""
 
     routes: Items[Name]

@@ -32,7 +32,7 @@ from tidegate.switches.values import (
 )
 from tidegate.switches.workers import (
     ACKS,
-    Outcome,
+    ChangeOutcome,
     Place,
     Worker,
     list_workers,
@@ -68,6 +68,7 @@ __all__ = [
     "Author",
     "Cap",
     "Change",
+    "ChangeOutcome",
     "FlagDocument",
     "FlagVersion",
     "Flags",
@@ -78,7 +79,6 @@ __all__ = [
     "Kill",
     "KillKind",
     "NewKey",
-    "Outcome",
     "Place",
     "Plain",
     "Priority",

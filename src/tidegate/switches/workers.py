@@ -69,8 +69,8 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     ms: float
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a change: ``complete`` when every worker that may serve runs all of it."""
+class ChangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Which workers run a change; ``complete`` when every live one runs all of it."""
 
     version: int
     acknowledged: tuple[Acknowledged, ...]
@@ -180,13 +180,16 @@ def list_workers(connection: psycopg.Connection) -> tuple[Worker, ...]:
     )
 
 
-Progress = Callable[[int, int], None]
-"""Told how many live workers have acknowledged, of how many."""
+AckProgress = Callable[[int, int], None]
+"""Called with how many live workers have acknowledged, and how many there are."""
 
 
 def wait_acknowledged(
-    connection: psycopg.Connection, change: Change, within: float, progress: Progress | None = None
-) -> Outcome:
+    connection: psycopg.Connection,
+    change: Change,
+    within: float,
+    progress: AckProgress | None = None,
+) -> ChangeOutcome:
     """Wait until every live worker runs ``change``, ``within`` seconds at most.
 
     ``connection`` is in autocommit mode and has listened to ACKS since before the change.
@@ -220,11 +223,11 @@ def _runs(pid: int) -> bool:
     return True
 
 
-def outcome_of(workers: tuple[Worker, ...], change: Change) -> Outcome:
+def outcome_of(workers: tuple[Worker, ...], change: Change) -> ChangeOutcome:
     """What ``workers`` have done with ``change`` so far; pure."""
     live = [worker for worker in workers if worker.live]
     reached = [one for one in live if one.version is not None and one.version >= change.version]
-    return Outcome(
+    return ChangeOutcome(
         version=change.version,
         acknowledged=tuple(
             Acknowledged(worker=one, ms=_ms(one, change)) for one in reached if one.error is None
