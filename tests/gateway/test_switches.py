@@ -27,7 +27,7 @@ from tidegate.release.values import Caps, FixedAnswer, Limit, Release, Route, Su
 from tidegate.stores.migrate import migrate
 from tidegate.stores.postgres import PostgresPlace, ensure_database, postgres_place, postgres_spec
 from tidegate.switches import Cap, Change, Kill, list_workers
-from tidegate.switches.workers import ACKS, Outcome, wait_acknowledged
+from tidegate.switches.workers import ACKS, ChangeOutcome, wait_acknowledged
 from tidegate.switches.write import Author, kill, lift_cap, lift_kill, set_cap
 from tidegate.testing import ModelServer
 
@@ -76,7 +76,7 @@ class Switches:
     def __init__(self, gateway: GatewayProcess) -> None:
         self.gateway = gateway
 
-    def change(self, make: Make, within: float = 20) -> Outcome:
+    def change(self, make: Make, within: float = 20) -> ChangeOutcome:
         with psycopg.connect(self.gateway.runtime.database_url, autocommit=True) as connection:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(ACKS)))
             return wait_acknowledged(connection, make(connection, ME), within)
