@@ -115,8 +115,7 @@ class GatewayProcess:
         deadline = time.monotonic() + timeout
         while True:
             found = [r for r in read_spool(self.runtime.spool) if r.id not in self._before]
-            # Not by id: those of one millisecond are in no order.
-            found.sort(key=lambda receipt: receipt.at)
+            found.sort(key=lambda receipt: receipt.id)
             if len(found) >= count or time.monotonic() > deadline:
                 return found
             time.sleep(0.02)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ledger.samples import make_receipt
+from tests.ledger.samples import RELEASE, make_receipt
 from tidegate.base.money import Usage
 from tidegate.ledger.receipts import Attempt, Receipt
 from tidegate.ledger.rollups import (
@@ -58,7 +58,7 @@ def test_the_parts_add_up_to_the_whole(first: list[Receipt], second: list[Receip
         assert merged.count == len(first) + len(second)
 
 
-def test_keys_are_minute_release_route_and_journey() -> None:
+def test_keys_are_minute_release_route_variant_and_purpose_and_journeys_stand_apart() -> None:
     made = receipt_rollups(
         [
             make_receipt(at=59.9),
@@ -66,10 +66,49 @@ def test_keys_are_minute_release_route_and_journey() -> None:
             make_receipt(at=60.0, route=None),
             make_receipt(at=60.0, journey="get-plan"),
             make_receipt(at=60.0, release="sha256:2"),
+            make_receipt(at=60.0, variant="b"),
+            make_receipt(at=60.0, purpose="eval"),
             make_receipt(at=61.0),
         ]
     )
-    assert sorted(r.count for r in made.values()) == [1, 1, 1, 1, 2]
+    routes = {key: one.count for key, one in made.items() if key.scope == "route"}
+    assert sorted(routes.values()) == [1, 1, 1, 1, 1, 3]
+    (journey,) = (key for key in made if key.scope == "journey_route")
+    assert (journey.route, journey.journey, made[journey].count) == ("recommend", "get-plan", 1)
+
+
+def test_a_canary_stays_under_its_digest_however_many_names_there_are() -> None:
+    """30 routes, 10 journeys, a canary of 5%: 300 receipts of one minute."""
+    canary = "sha256:" + "cd" * 32
+    receipts = [
+        make_receipt(
+            at=1.0, route=f"r{n % 30}", journey=f"j{n % 10}",
+            release=canary if n % 20 == 0 else RELEASE,
+        )
+        for n in range(300)
+    ]  # fmt: skip
+    made = receipt_rollups(receipts)
+    for release, count in ((canary, 15), (RELEASE, 285)):
+        keys = [key for key in made if key.release == release and key.scope == "route"]
+        assert sum(made[key].count for key in keys) == count
+        assert MANY not in {key.route for key in keys}
+    assert {key.release for key in made} == {canary, RELEASE}
+
+
+def test_made_up_routes_are_folded_within_their_release_only() -> None:
+    receipts = [make_receipt(at=1.0, route=f"r{n}") for n in range(MOST_KEYS + 50)]
+    receipts += [make_receipt(at=1.0, release="sha256:2", purpose="shadow")] * 2
+    made = receipt_rollups(receipts)
+    assert {key.release for key in made if key.route == MANY} == {RELEASE}
+    (shadow,) = (one for key, one in made.items() if key.release == "sha256:2")
+    assert shadow.count == 2
+
+
+def test_what_a_client_named_before_its_route_was_known_makes_no_roll_up() -> None:
+    made = receipt_rollups(
+        make_receipt(at=1.0, route=None, release=None, journey=f"x{n}") for n in range(50)
+    )
+    assert len(made) == 1
 
 
 def test_the_rarest_names_are_folded_and_nothing_is_lost() -> None:

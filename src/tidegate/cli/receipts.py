@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -20,6 +21,7 @@ from tidegate.ledger import (
     STAGES,
     Attempt,
     Kept,
+    Purpose,
     Receipt,
     ReceiptFilter,
     cost_is_unknown,
@@ -47,11 +49,19 @@ _WIDE = 115
 Examples:
   tidegate receipts examples/fitness --journey get-plan --status 5xx
   tidegate receipts --since 1h --tenant acme --json
+  tidegate receipts --release 3f9c --purpose user --outcome failed
   tidegate receipts . 019abc12d3e47f01 --content
 With --json a list is one object a line. Exit codes: 0 shown, 1 the ledger cannot be read,
 2 usage or no such receipt."""
 )
 @click.argument("arguments", nargs=-1, metavar="[APP] [ID]")
+@click.option("--release", help="Only this release: its digest, or how it begins.")
+@click.option("--variant", help="Only this variant of a flag.")
+@click.option(
+    "--purpose",
+    type=click.Choice(get_args(Purpose)),
+    help="Only requests made for this: user, or the gateway's own checks.",
+)
 @click.option("--route", help="Only this route.")
 @click.option("--journey", help="Only this journey.")
 @click.option("--tenant", help="Only this tenant.")
@@ -232,6 +242,8 @@ def _facts(kept: Kept) -> Table:
         "total": format_duration(r.total / 1e3),
         "trace": r.trace or "-",
         "release": r.release or "-",
+        **({"purpose": r.purpose} if r.purpose != "user" else {}),
+        **{f"why {stage}": words for stage, words in r.reasons.items()},
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
@@ -260,8 +272,9 @@ def _stage_table(receipt: Receipt) -> Table:
     for stage in (*STAGES, *(s for s in receipt.stages if s not in STAGES)):
         if (ms := receipt.stages.get(stage)) is not None:
             table.add_row(stage, format_duration(ms / 1e3), f"{ms / whole:.1%}", bar(ms / whole))
-    if (ms := receipt.queued) is not None:  # between cache and route, a stage of none
-        table.add_row("(queued)", format_duration(ms / 1e3), f"{ms / whole:.1%}", bar(ms / whole))
+    if receipt.queued is not None and "queue" not in receipt.stages:
+        ms = receipt.queued  # of a gateway that booked the wait under no stage
+        table.add_row("queue", format_duration(ms / 1e3), f"{ms / whole:.1%}", bar(ms / whole))
     return table
 
 

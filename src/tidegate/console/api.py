@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast, get_args
 
 import msgspec
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -19,8 +21,10 @@ from tidegate.console.metrics import (
     text_of,
 )
 from tidegate.ledger import (
+    Purpose,
     ReceiptFilter,
     find_receipts,
+    health,
     is_fresh,
     one_receipt,
     profile,
@@ -31,6 +35,9 @@ from tidegate.ledger import (
 
 _Handler = Callable[[Request], Response]
 _FILTERS = (
+    "release",
+    "variant",
+    "purpose",
     "route",
     "journey",
     "tenant",
@@ -61,7 +68,32 @@ class Api:
         window = _seconds(query.get("window", "15m"), "window")
         with reading(self._runtime().database_url) as connection:
             return _json(
-                profile(connection, window, journey=query.get("journey"), route=query.get("route"))
+                profile(
+                    connection,
+                    window,
+                    journey=query.get("journey"),
+                    route=query.get("route"),
+                    release=query.get("release"),
+                    variant=query.get("variant"),
+                    purpose=_purpose(query),
+                )
+            )
+
+    def release_health(self, request: Request) -> Response:
+        """Health of a release, route or journey (see ``ledger.health``)."""
+        query = request.query_params
+        window = _seconds(query.get("window", "15m"), "window")
+        with reading(self._runtime().database_url) as connection:
+            return _json(
+                health(
+                    connection,
+                    window,
+                    journey=query.get("journey"),
+                    route=query.get("route"),
+                    release=query.get("release"),
+                    variant=query.get("variant"),
+                    purpose=_purpose(query),
+                )
             )
 
     def receipts(self, request: Request) -> Response:
@@ -108,6 +140,18 @@ def with_errors(handler: _Handler) -> _Handler:
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _purpose(query: QueryParams) -> Purpose:
+    asked = query.get("purpose", "user")
+    for known in get_args(Purpose):
+        if asked == known:
+            return cast(Purpose, known)
+    raise UsageError(
+        "purpose_unknown",
+        f"purpose: {asked[:40]!r} is none",
+        cure=f"write one of {', '.join(get_args(Purpose))}",
+    )
 
 
 def _seconds(text: str, name: str) -> float:

@@ -37,9 +37,18 @@ FAMILIES = (
         "failed_attempt.",
         "code",
     ),
+    Family(
+        "errors_total",
+        "Requests that were not served, by whose failure it was.",
+        "route",
+        "class.",
+        "class",
+    ),
     Family("tokens_total", "Tokens; replayed ones were not billed.", "route", "tokens.", "kind"),
     Family("cost_dollars_total", "Cost that is known, in US dollars.", "route", "cost"),
     Family("cost_unknown_total", "Requests whose cost is not known.", "route", "cost.unknown"),
+    Family("purpose_requests_total", "Requests by purpose.", "purpose", "count"),
+    Family("purpose_cost_dollars_total", "Known cost by purpose.", "purpose", "cost"),
     Family("journeys_total", "Journeys.", "journey", "count"),
     Family("journey_errors_total", "Journeys that ended in an error.", "journey", "errors"),
     Family("late_spans_total", "Spans after their journey was told.", "journey", "late_spans"),
@@ -50,13 +59,18 @@ Totals = Sequence[tuple[str, str, str, float]]
 
 
 def read_totals(connection: Connection) -> Totals:
-    """The sums since the ledger began."""
-    return connection.execute("SELECT scope, name, tally, value FROM ledger_totals").fetchall()
+    """The sums since the ledger began, of users' requests. What other purposes cost stands in the
+    scope ``purpose``."""
+    return connection.execute(
+        "SELECT scope, name, tally, value FROM ledger_totals WHERE purpose = 'user' UNION ALL "
+        "SELECT 'purpose', purpose, tally, sum(value) FROM ledger_totals WHERE scope = 'route' "
+        "GROUP BY purpose, tally"
+    ).fetchall()
 
 
 def render_totals(totals: Totals) -> Iterator[str]:
     """Lines of all FAMILIES."""
-    kept = {scope: _largest(totals, scope) for scope in ("route", "journey")}
+    kept = {scope: _largest(totals, scope) for scope in ("route", "journey", "purpose")}
     for family in FAMILIES:
         series: dict[tuple[str, str], float] = {}
         for scope, name, tally, value in totals:

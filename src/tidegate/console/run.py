@@ -44,6 +44,7 @@ def make_app(state: Path, inbox: SpanInbox | None = None) -> Starlette:
             Route("/health", with_errors(api.health)),
             Route("/v1/traces", traces, methods=["POST"]),
             Route("/api/profile", with_errors(api.profile)),
+            Route("/api/health", with_errors(api.release_health)),
             Route("/api/receipts", with_errors(api.receipts)),
             Route("/api/receipts/{id}", with_errors(api.receipt)),
             Route("/metrics", with_errors(api.metrics)),
@@ -60,7 +61,8 @@ async def _not_found(request: Request, error: Exception) -> Response:
             404,
             "path_unknown",
             f"the operator's door has no {request.url.path}",
-            cure="use /api/profile, /api/receipts, /metrics, /health or POST /v1/traces",
+            cure="use /api/profile, /api/health, /api/receipts, /metrics, /health or "
+            "POST /v1/traces",
         )
     )
 

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
 
 import msgspec
 
-from tidegate.base import Usage, UsageError
+from tidegate.base import UsageError
+from tidegate.ledger.columns import SELECTED, decode_row
 from tidegate.ledger.partitions import Connection
-from tidegate.ledger.receipts import Attempt, Receipt
+from tidegate.ledger.receipts import Receipt
 
 MOST = 1000
 _STATUS = re.compile(r"[1-5](?:xx|\d\d)")
 _PREFIX = re.compile(r"[0-9a-f]{8,32}")
-
-_COLUMNS = (
-    "replace(id::text, '-', ''), extract(epoch FROM at)::float8, kind, status, outcome, release, "
-    "route, journey, tenant, key, model, stream, code, finish, prompt_tokens, completion_tokens, "
-    "cached_tokens, reasoning_tokens, estimated, replayed, cost, cache, stages, first_token, "
-    "total, attempts, trace, parent, worker, request_sha, response_sha, "
-    "queued, capped, served_by, variant, variant_reason"
-)
 
 
 class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
     """None leaves a field open. ``since``: seconds back from now. ``status``: 404 or 4xx.
     ``provider_key``: the fingerprint of a provider's key that any attempt used."""
 
+    release: str | None = None
+    """A digest, or how one begins."""
+    variant: str | None = None
+    purpose: str | None = None
     route: str | None = None
     journey: str | None = None
     tenant: str | None = None
@@ -65,9 +61,9 @@ def find_receipts(
         )
     conditions, values = _conditions(wanted, time.time() if now is None else now)
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-    query = f"SELECT {_COLUMNS} FROM receipts {where}ORDER BY id DESC LIMIT %(limit)s"
+    query = f"SELECT {SELECTED} FROM receipts {where}ORDER BY id DESC LIMIT %(limit)s"
     rows = connection.execute(query.encode(), {**values, "limit": wanted.limit}).fetchall()
-    return [_receipt(row) for row in rows]
+    return [decode_row(row) for row in rows]
 
 
 def one_receipt(connection: Connection, reference: str) -> Kept:
@@ -83,7 +79,8 @@ def one_receipt(connection: Connection, reference: str) -> Kept:
             cure="give 8 to 32 hex digits as tidegate receipts lists them",
         )
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM receipts WHERE id >= %s::uuid AND id <= %s::uuid "
+        f"SELECT {SELECTED}, request_sha, response_sha FROM receipts "
+        "WHERE id >= %s::uuid AND id <= %s::uuid "
         "ORDER BY id DESC LIMIT 2".encode(),
         (prefix.ljust(32, "0"), prefix.ljust(32, "f")),
     ).fetchall()
@@ -101,21 +98,32 @@ def one_receipt(connection: Connection, reference: str) -> Kept:
         )
     row = rows[0]
     return Kept(
-        receipt=_receipt(row),
-        request_sha=row[29].hex() if row[29] else None,
-        response_sha=row[30].hex() if row[30] else None,
-        request=_content(connection, row[29]),
-        response=_content(connection, row[30]),
+        receipt=decode_row(row),
+        request_sha=row[-2].hex() if row[-2] else None,
+        response_sha=row[-1].hex() if row[-1] else None,
+        request=_content(connection, row[-2]),
+        response=_content(connection, row[-1]),
     )
+
+
+_EQUAL = ("variant", "purpose", "route", "journey", "tenant", "model", "outcome", "code", "trace")
+
+
+def digest_prefix(text: str) -> str:
+    """How the digests begin that ``text`` may mean: with or without ``sha256:``."""
+    return text if text.startswith("sha256:") else f"sha256:{text}"
 
 
 def _conditions(wanted: ReceiptFilter, now: float) -> tuple[list[str], dict[str, object]]:
     conditions, values = [], {}
-    for name in ("route", "journey", "tenant", "model", "outcome", "code", "trace"):
+    for name in _EQUAL:
         value = getattr(wanted, name)
         if value is not None:
             conditions.append(f"{name} = %({name})s")
             values[name] = value
+    if wanted.release is not None:
+        conditions.append("starts_with(release, %(release)s)")
+        values["release"] = digest_prefix(wanted.release)
     if wanted.provider_key is not None:
         conditions.append("attempts @> jsonb_build_array(jsonb_build_object('key', %(by)s::text))")
         values["by"] = wanted.provider_key
@@ -147,47 +155,3 @@ def _content(connection: Connection, sha: bytes | None) -> str | None:
         "SELECT body FROM content WHERE sha256 = %s ORDER BY day DESC LIMIT 1", (sha,)
     ).fetchone()
     return None if row is None else bytes(row[0]).decode("utf-8", "replace")
-
-
-def _receipt(row: tuple[Any, ...]) -> Receipt:
-    usage = None
-    if row[14] is not None:
-        usage = Usage(
-            prompt=row[14],
-            completion=row[15],
-            cached=row[16],
-            reasoning=row[17],
-            estimated=row[18],
-        )
-    return Receipt(
-        id=row[0],
-        at=row[1],
-        kind=row[2],
-        status=row[3],
-        outcome=row[4],
-        release=row[5],
-        route=row[6],
-        journey=row[7],
-        tenant=row[8],
-        key=row[9],
-        model=row[10],
-        stream=row[11],
-        code=row[12],
-        finish=row[13],
-        usage=usage,
-        replayed=None if row[19] is None else msgspec.convert(row[19], Usage),
-        cost=row[20],
-        cache=row[21],
-        stages=row[22],
-        first_token=row[23],
-        total=row[24],
-        attempts=msgspec.convert(row[25] or (), tuple[Attempt, ...]),
-        trace=row[26],
-        parent=row[27],
-        worker=row[28],
-        queued=row[31],
-        capped=row[32],
-        served_by=row[33],
-        variant=row[34],
-        variant_reason=row[35],
-    )

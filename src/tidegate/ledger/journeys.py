@@ -26,7 +26,7 @@ def journey_rollups(journeys: Iterable[tuple[Journey, float]]) -> dict[RollupKey
     """Roll-ups of new journeys, each with its ``at``."""
     groups: dict[RollupKey, list[Journey]] = {}
     for journey, at in journeys:
-        key = RollupKey(int(at // 60), "journey", "", "", clean(journey.journey))
+        key = RollupKey(int(at // 60), "journey", journey=clean(journey.journey))
         groups.setdefault(key, []).append(journey)
     return {key: _of_journeys(group) for key, group in bounded(groups).items()}
 

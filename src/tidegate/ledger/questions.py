@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from tidegate.base import RuntimeStateError, UsageError, format_duration
+from tidegate.ledger.find import digest_prefix
 from tidegate.ledger.journeys import PIECE
 from tidegate.ledger.partitions import Connection
-from tidegate.ledger.receipts import STAGES
+from tidegate.ledger.receipts import Purpose
 from tidegate.ledger.rollups import FIRST_TOKEN, STAGE, TOTAL, Rollup
+from tidegate.ledger.stages import STAGES
 from tidegate.stats import OTHER, Sketch, shares
 
 LONGEST_WINDOW = 400 * 86400.0
@@ -74,11 +76,16 @@ def profile(
     *,
     journey: str | None = None,
     route: str | None = None,
+    release: str | None = None,
+    variant: str | None = None,
+    purpose: Purpose = "user",
     now: float | None = None,
 ) -> Profile:
     """Where time and money went in the last ``window`` seconds.
 
-    With ``journey`` that journey and the requests made for it; with ``route`` that route only.
+    With ``journey`` that journey and the requests made for it; with ``route`` that route only; with
+    ``release`` (a digest, or how one begins), ``variant`` or a ``purpose`` other than users the
+    gateway's routes only, as an app's journeys know none of them.
     UsageError: window_invalid, journey_unknown, route_unknown (with the nearest name).
     """
     if not 0 < window <= LONGEST_WINDOW:
@@ -92,11 +99,25 @@ def profile(
     _require_known(connection, "journey", journey)
     _require_known(connection, "route", route)
     rows = connection.execute(
-        "SELECT scope, CASE scope WHEN 'route' THEN route ELSE journey END, body FROM rollups "
+        # Rows of scope ``route`` that are older than ``journey_route`` have a journey as well.
+        "SELECT CASE scope WHEN 'journey' THEN scope ELSE 'route' END, "
+        "CASE scope WHEN 'journey' THEN journey ELSE route END, body FROM rollups "
         "WHERE minute >= to_timestamp(%(begin)s) AND minute <= to_timestamp(%(end)s) "
+        "AND scope = ANY(%(scopes)s) AND purpose = %(purpose)s "
         "AND (%(journey)s::text IS NULL OR journey = %(journey)s) "
-        "AND (%(route)s::text IS NULL OR route = %(route)s)",
-        {"begin": begin, "end": end, "journey": journey, "route": route},
+        "AND (%(route)s::text IS NULL OR route = %(route)s) "
+        "AND (%(release)s::text IS NULL OR starts_with(release, %(release)s)) "
+        "AND (%(variant)s::text IS NULL OR variant = %(variant)s)",
+        {
+            "begin": begin,
+            "end": end,
+            "scopes": _scopes(journey, release, variant),
+            "journey": journey,
+            "route": route,
+            "release": None if release is None else digest_prefix(release),
+            "variant": variant,
+            "purpose": purpose,
+        },
     ).fetchall()
     bodies: dict[tuple[str, str], list[bytes]] = {}
     for scope, name, body in rows:
@@ -112,6 +133,12 @@ def profile(
             route_picture(name, r) for (scope, name), r in pictures.items() if scope == "route"
         ),
     )
+
+
+def _scopes(journey: str | None, release: str | None, variant: str | None) -> list[str]:
+    if release is not None or variant is not None:
+        return ["route"] if journey is None else ["route", "journey_route"]
+    return ["journey", "route"] if journey is None else ["journey", "route", "journey_route"]
 
 
 def require_content(found: Profile, connection: Connection) -> None:
@@ -166,7 +193,7 @@ def _require_known(connection: Connection, scope: str, name: str | None) -> None
 def _journeys_of_requests(connection: Connection) -> list[str]:
     """Journeys that requests named in the last week, whether their spans arrived or not."""
     rows = connection.execute(
-        "SELECT DISTINCT journey FROM rollups WHERE scope = 'route' AND journey <> '' "
+        "SELECT DISTINCT journey FROM rollups WHERE scope <> 'journey' AND journey <> '' "
         "AND minute > now() - interval '7 days'"
     ).fetchall()
     return [name for (name,) in rows]

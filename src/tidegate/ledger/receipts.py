@@ -8,9 +8,6 @@ import msgspec
 
 from tidegate.base import Usage
 
-STAGES = ("admit", "render", "cache", "route", "call", "guard", "record")
-"""The gateway's stages, in the order a request walks them."""
-
 Outcome = Literal[
     "served",  # the client got a whole answer
     "refused",  # the gateway said no: bad input, no key, a cap
@@ -22,6 +19,9 @@ CacheResult = Literal["off", "miss", "hit", "shared", "bypass", "down", "idempot
 """``shared``: waited for an identical call in flight. ``bypass``: this request must not be cached.
 ``down``: the store did not answer in time. ``idempotent``: the kept answer to an earlier request
 with the same Idempotency-Key."""
+
+Purpose = Literal["user", "eval", "preview", "shadow", "load", "chaos"]
+"""Whom a request was for. Only those of users count in users' sums."""
 
 ServedBy = Literal["model", "fallback", "cache", "stale", "template"]
 """``model``: the first of the route. ``stale``: a kept answer whose time was over. ``template``:
@@ -86,6 +86,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int
     """HTTP status sent to the client (499 when it left before one was sent)."""
     outcome: Outcome
+    purpose: Purpose = "user"
     release: str | None = None
     """Digest of the release that served it."""
     route: str | None = None
@@ -109,10 +110,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """US dollars; None means unknown. A cache hit costs 0."""
     cache: CacheResult = "off"
     stages: dict[str, float] = {}
-    """Milliseconds spent in each stage that was entered (see STAGES)."""
+    """Milliseconds spent in each stage that was entered (``stages.STAGES``)."""
+    reasons: dict[str, str] = {}
+    """Stage to the sentence that its decision gave: why routed so, why not from the cache, why
+    capped, why asked again."""
     queued: float | None = None
-    """Milliseconds that it waited for a place of its route; None where the route has no queue. They
-    are part of ``total`` and of no stage."""
+    """Milliseconds that it waited for a place of its route (the stage ``queue``); None where the
+    route has no queue."""
     served_by: ServedBy | None = None
     """Where the answer came from; None when there was none."""
     capped: str | None = None

@@ -14,13 +14,17 @@ from typing import NamedTuple, TypeVar
 import msgspec
 import numpy as np
 
-from tidegate.ledger.receipts import ATTEMPT_CODES, STAGES, Receipt
+from tidegate.ledger.classes import class_of
+from tidegate.ledger.receipts import ATTEMPT_CODES, Receipt
 from tidegate.ledger.spans import tidy
+from tidegate.ledger.stages import STAGES
 from tidegate.stats import Shelves, Sketch
 
 TOTAL, FIRST_TOKEN, STAGE = "total", "first_token", "stage."
+CLASS = "class."
+"""Begins the tallies of errors by class (``classes.ErrorClass``)."""
 MANY = "(many)"
-"""Stands for what exceeds ``MOST_KEYS``: route and journey names may come from clients."""
+"""Stands for the journeys that exceed ``MOST_KEYS``: an app may name them as it likes."""
 MOST_KEYS = 256
 OTHER = "other"
 """Stands for the codes of a provider's own, which may be any."""
@@ -28,7 +32,8 @@ OTHER = "other"
 T = TypeVar("T")
 
 Scope = str
-"""``route``: requests of the gateway. ``journey``: journeys of an app."""
+"""``route``: requests of the gateway. ``journey_route``: users' requests once more, by the journey
+that they were made for. ``journey``: journeys of an app."""
 
 
 class RollupKey(NamedTuple):
@@ -36,9 +41,11 @@ class RollupKey(NamedTuple):
 
     minute: int
     scope: Scope
-    release: str
-    route: str
-    journey: str
+    release: str = ""
+    route: str = ""
+    variant: str = ""
+    purpose: str = "user"
+    journey: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,28 +130,37 @@ def clean(name: str | None) -> str:
 
 
 def receipt_rollups(receipts: Iterable[Receipt]) -> dict[RollupKey, Rollup]:
-    """The roll-ups of new receipts, at most ``MOST_KEYS`` plus one a minute."""
+    """The roll-ups of new receipts. No release is ever folded into another: the smallest groups are
+    a canary's. A request that was refused before its route was known has no journey here, whatever
+    its client named."""
     groups: dict[RollupKey, list[Receipt]] = {}
     for r in receipts:
-        key = RollupKey(
-            int(r.at // 60), "route", clean(r.release), clean(r.route), clean(r.journey)
-        )
-        group = groups.get(key)
-        if group is None:
-            groups[key] = group = []
-        group.append(r)
+        minute, release, route = int(r.at // 60), clean(r.release), clean(r.route)
+        key = RollupKey(minute, "route", release, route, clean(r.variant), r.purpose)
+        groups.setdefault(key, []).append(r)
+        if r.journey and route and r.purpose == "user":
+            key = RollupKey(minute, "journey_route", release, route, journey=clean(r.journey))
+            groups.setdefault(key, []).append(r)
     return {key: _of_receipts(group) for key, group in bounded(groups).items()}
 
 
 def bounded(groups: dict[RollupKey, list[T]]) -> dict[RollupKey, list[T]]:
-    """Fold the smallest groups beyond ``MOST_KEYS`` into one named ``(many)`` for each minute."""
+    """Fold the smallest names of routes or journeys into one named ``(many)``, where one minute of
+    one release has more than ``MOST_KEYS``; its release and purpose stay."""
     if len(groups) <= MOST_KEYS:
         return groups
-    ordered = sorted(groups, key=lambda key: len(groups[key]), reverse=True)
-    kept = {key: groups[key] for key in ordered[:MOST_KEYS]}
-    for key in ordered[MOST_KEYS:]:
-        folded = RollupKey(key.minute, key.scope, "", MANY, MANY)
-        kept[folded] = kept.get(folded, []) + groups[key]
+    together: dict[RollupKey, list[RollupKey]] = {}
+    for key in groups:
+        together.setdefault(key._replace(route="", variant="", journey=""), []).append(key)
+    kept: dict[RollupKey, list[T]] = {}
+    for whole, keys in together.items():
+        keys.sort(key=lambda key: len(groups[key]), reverse=True)
+        kept.update((key, groups[key]) for key in keys[:MOST_KEYS])
+        for key in keys[MOST_KEYS:]:
+            folded = whole._replace(
+                route=MANY if key.route else "", journey=MANY if key.journey else ""
+            )
+            kept[folded] = kept.get(folded, []) + groups[key]
     return kept
 
 
@@ -188,6 +204,8 @@ def _tally(group: Sequence[Receipt]) -> dict[str, float]:
         if r.served_by is not None:
             name = f"served.{r.served_by}"
             counted[name] = get(name, 0) + 1
+        if (failed := class_of(r)) is not None:
+            counted[CLASS + failed] = get(CLASS + failed, 0) + 1
         for attempt in r.attempts:
             if attempt.code is not None:
                 name = "failed_attempt." + (

@@ -10,10 +10,10 @@ import msgspec
 
 from tidegate.base import Usage
 from tidegate.ledger.assemble import Journey, assemble
+from tidegate.ledger.columns import escape, json_field
 from tidegate.ledger.journeys import at_of, journey_rollups
 from tidegate.ledger.partitions import Connection, Partitions
 from tidegate.ledger.receipts import Attempt, Receipt
-from tidegate.ledger.rows import escape, json_field
 from tidegate.ledger.spans import Span, SpanBatch
 from tidegate.ledger.store import add_rollups, add_totals, move_positions
 
@@ -93,7 +93,8 @@ class SpanStore:
             (list(counts), list(counts.values())),
         ).fetchall()
         add_totals(
-            self._connection, [("journey", name, {"late_spans": float(n)}) for name, n in late]
+            self._connection,
+            [("journey", name, "user", {"late_spans": float(n)}) for name, n in late],
         )
 
     def _expect(self, traces: Iterable[str]) -> None:

@@ -16,16 +16,11 @@ from typing import NamedTuple
 
 import psycopg
 
+from tidegate.ledger.columns import NAMES, day_time, receipt_line
 from tidegate.ledger.partitions import Connection, Partitions
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.rollups import Rollup, RollupKey, add_tallies, receipt_rollups
-from tidegate.ledger.rows import (
-    CONTENT_COLUMNS,
-    RECEIPT_COLUMNS,
-    content_rows,
-    day_time,
-    receipt_line,
-)
+from tidegate.ledger.rows import CONTENT_COLUMNS, content_rows
 
 LOCK = 0x7469_6465_0002
 """Advisory lock: roll-ups are read, added to and written back by one transaction at a time."""
@@ -33,7 +28,7 @@ _SEEN_MOST = 20_000
 
 
 class Entry(NamedTuple):
-    """One receipt with its COPY line."""
+    """One receipt with its COPY line, but for the position."""
 
     receipt: Receipt
     line: str
@@ -83,7 +78,8 @@ class ReceiptStore:
         contents = self._unseen(batch.entries)
         try:
             with self._connection.transaction():
-                self._copy("receipts", batch.entries)
+                first = take_positions(self._connection, len(batch.entries))
+                self._copy("receipts", batch.entries, first)
                 self._finish(batch, [e.receipt for e in batch.entries], contents)
             new = len(batch.entries)
         except psycopg.errors.UniqueViolation:
@@ -96,7 +92,7 @@ class ReceiptStore:
         self._connection.execute(_TEMPORARY)
         try:
             with self._connection.transaction(force_rollback=True):
-                self._copy("receipts_in", entries)
+                self._copy("receipts_in", entries, 0)
         except psycopg.DataError:
             if len(entries) == 1:
                 return list(entries)
@@ -120,9 +116,11 @@ class ReceiptStore:
     def _store_again(self, batch: Batch, contents: list[tuple[bytes, date, bytes]]) -> int:
         self._connection.execute(_TEMPORARY)
         with self._connection.transaction():
-            self._copy("receipts_in", batch.entries)
+            # Those that are there already leave their positions unused: gaps do no harm.
+            first = take_positions(self._connection, len(batch.entries))
+            self._copy("receipts_in", batch.entries, first)
             rows = self._connection.execute(
-                f"INSERT INTO receipts ({RECEIPT_COLUMNS}) SELECT {RECEIPT_COLUMNS} "
+                f"INSERT INTO receipts ({NAMES}) SELECT {NAMES} "
                 "FROM receipts_in ON CONFLICT DO NOTHING RETURNING replace(id::text, '-', '')"
             ).fetchall()
             inserted = {str(row[0]) for row in rows}
@@ -130,13 +128,15 @@ class ReceiptStore:
             self._finish(batch, list(new.values()), contents)
         return len(new)
 
-    def _copy(self, table: str, entries: Sequence[Entry]) -> None:
+    def _copy(self, table: str, entries: Sequence[Entry], first: int) -> None:
+        """Store ``entries``, whose positions begin at ``first``."""
         if not entries:
             return
-        text = "\n".join([entry.line for entry in entries]) + "\n"
+        lines = [f"{entry.line}\t{at}\n" for at, entry in enumerate(entries, first)]
+        text = "".join(lines)
         with (
             self._connection.cursor() as cursor,
-            cursor.copy(f"COPY {table} ({RECEIPT_COLUMNS}) FROM STDIN") as copy,
+            cursor.copy(f"COPY {table} ({NAMES}) FROM STDIN") as copy,
         ):
             copy.write(text)
 
@@ -172,6 +172,19 @@ _TEMPORARY = (
 )
 
 
+def take_positions(connection: Connection, count: int) -> int:
+    """The first of ``count`` positions for receipts of this transaction.
+
+    The row stays locked until the transaction ends, so a loader that commits later has later
+    positions: a reader that has seen position N will find nothing new below it. For this no other
+    row may be locked before this one, or two loaders could wait for each other."""
+    row = connection.execute(
+        "UPDATE receipt_positions SET last = last + %s RETURNING last", (count,)
+    ).fetchone()
+    assert row is not None
+    return int(row[0]) - count + 1
+
+
 def move_positions(connection: Connection, positions: Mapping[str, int]) -> None:
     """Note how far the spool files are stored, in the transaction that stores it."""
     connection.execute(
@@ -202,67 +215,63 @@ def add_rollups(connection: Connection, rollups: Mapping[RollupKey, Rollup]) -> 
     keys = list(rollups)
     columns = _columns(keys)
     stored = connection.execute(
-        "SELECT r.scope, r.minute, r.release, r.route, r.journey, r.body FROM rollups r JOIN "
-        f"unnest({_KEY_ARRAYS}) AS k(scope, minute, release, route, journey) "
-        "USING (scope, minute, release, route, journey) WHERE r.minute = ANY(%s)",
-        (*columns, list(set(columns[1]))),
+        f"SELECT {_KEYS}, r.body FROM rollups r JOIN unnest({_KEY_ARRAYS}) AS k({_KEYS}) "
+        f"USING ({_KEYS}) WHERE minute = ANY(%s)",
+        (*columns, list(set(columns[0]))),
     ).fetchall()
     before = {
-        RollupKey(int(minute.timestamp() // 60), scope, release, route, journey): body
-        for scope, minute, release, route, journey, body in stored
+        RollupKey(int(minute.timestamp() // 60), *names): body for minute, *names, body in stored
     }
     merged = []
     for key in keys:
         old = before.get(key)
         merged.append(Rollup.merged_from([old]) + rollups[key] if old else rollups[key])
     connection.execute(
-        "INSERT INTO rollups (scope, minute, release, route, journey, count, body) "
+        f"INSERT INTO rollups ({_KEYS}, count, body) "
         f"SELECT * FROM unnest({_KEY_ARRAYS}, %s::bigint[], %b::bytea[]) "
-        "ON CONFLICT (scope, minute, release, route, journey) "
+        f"ON CONFLICT ({_KEYS}) "
         "DO UPDATE SET count = excluded.count, body = excluded.body",
         (*columns, [one.count for one in merged], [one.encode() for one in merged]),
     )
     add_totals(
         connection,
         [
-            (key.scope, key.route if key.scope == "route" else key.journey, rollup.tallies)
+            (key.scope, key.journey if key.scope == "journey" else key.route, key.purpose, tallies)
             for key, rollup in rollups.items()
+            if (tallies := rollup.tallies) and key.scope != "journey_route"
         ],
     )
 
 
-_KEY_ARRAYS = "%s::text[], %s::timestamptz[], %s::text[], %s::text[], %s::text[]"
+_KEYS = ", ".join(RollupKey._fields)
+_KEY_ARRAYS = ", ".join(["%s::timestamptz[]", *["%s::text[]"] * (len(RollupKey._fields) - 1)])
 
 
 def _columns(keys: Sequence[RollupKey]) -> tuple[list[object], ...]:
-    return (
-        [key.scope for key in keys],
-        [datetime.fromtimestamp(key.minute * 60, UTC) for key in keys],
-        [key.release for key in keys],
-        [key.route for key in keys],
-        [key.journey for key in keys],
-    )
+    minutes: list[object] = [datetime.fromtimestamp(key.minute * 60, UTC) for key in keys]
+    return (minutes, *([getattr(key, name) for key in keys] for name in RollupKey._fields[1:]))
 
 
 def add_totals(
-    connection: Connection, tallies: Iterable[tuple[str, str, Mapping[str, float]]]
+    connection: Connection, tallies: Iterable[tuple[str, str, str, Mapping[str, float]]]
 ) -> None:
-    """Add (scope, name, tallies) to the sums since the ledger began; in a transaction."""
-    by_name: dict[tuple[str, str], list[Mapping[str, float]]] = {}
-    for scope, name, mine in tallies:
-        by_name.setdefault((scope, name), []).append(mine)
+    """Add (scope, name, purpose, tallies) to the sums since the ledger began; in a transaction."""
+    by_name: dict[tuple[str, str, str], list[Mapping[str, float]]] = {}
+    for *key, mine in tallies:
+        scope, name, purpose = key
+        by_name.setdefault((scope, name, purpose), []).append(mine)
     rows = [
-        (scope, name, tally, float(value))
-        for (scope, name), many in sorted(by_name.items())
+        (*key, tally, float(value))
+        for key, many in sorted(by_name.items())
         for tally, value in sorted(add_tallies(many).items())
         if value
     ]
     if not rows:
         return
     connection.execute(
-        "INSERT INTO ledger_totals (scope, name, tally, value) SELECT * FROM "
-        "unnest(%s::text[], %s::text[], %s::text[], %s::float8[]) "
-        "ON CONFLICT (scope, name, tally) DO UPDATE SET value = ledger_totals.value + "
+        "INSERT INTO ledger_totals (scope, name, purpose, tally, value) SELECT * FROM "
+        "unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::float8[]) "
+        "ON CONFLICT (scope, name, purpose, tally) DO UPDATE SET value = ledger_totals.value + "
         "excluded.value",
         [list(column) for column in zip(*rows, strict=True)],
     )

@@ -32,7 +32,7 @@ class Standing(msgspec.Struct, frozen=True):
     """Seconds that a request holds its place (``service_time``); 0 when nobody knows."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class QueueVerdict(msgspec.Struct, frozen=True):
     """``displace``: wait, and the youngest of the class ``shed`` is told no."""
 
     kind: Literal["take", "wait", "displace", "full", "late"]
@@ -48,23 +48,23 @@ def predicted_wait(ahead: int, service: float, concurrent: int) -> float:
     return (ahead + 1) * service / concurrent
 
 
-def arrive(standing: Standing, priority: int, patience: float) -> Verdict:
+def arrive(standing: Standing, priority: int, patience: float) -> QueueVerdict:
     """What becomes of a request of class ``priority`` that can wait ``patience`` seconds."""
     ahead = sum(standing.waiting[: priority + 1])
     if standing.in_use < standing.concurrent and ahead == 0:
-        return Verdict("take", 0.0, "a place is free and nobody stands before it")
+        return QueueVerdict("take", 0.0, "a place is free and nobody stands before it")
     wait = predicted_wait(ahead, standing.service, standing.concurrent)
     if wait > patience:
         words = f"the wait would be about {wait:.1f} s, longer than it can wait ({patience:.1f} s)"
-        return Verdict("late", wait, words)
+        return QueueVerdict("late", wait, words)
     if sum(standing.waiting) < standing.most:
-        return Verdict("wait", wait, f"{ahead} stand before it")
+        return QueueVerdict("wait", wait, f"{ahead} stand before it")
     shed = lowest(standing.waiting)
     if shed is not None and shed > priority:
         words = f"the queue is full, and one of priority {PRIORITIES[shed]} makes room for it"
-        return Verdict("displace", wait, words, shed)
+        return QueueVerdict("displace", wait, words, shed)
     words = f"{standing.most} requests of its priority or a higher one wait already"
-    return Verdict("full", wait, words)
+    return QueueVerdict("full", wait, words)
 
 
 def lowest(waiting: Sequence[int]) -> int | None:

@@ -17,8 +17,8 @@ import msgspec
 
 from tidegate.base.errors import RequestError
 from tidegate.gateway.queue.rules import (
+    QueueVerdict,
     Standing,
-    Verdict,
     arrive,
     lowest,
     predicted_wait,
@@ -165,7 +165,7 @@ class RouteQueue:
             self._reaped = now
         return due
 
-    def _judge(self, priority: int, patience: float) -> Verdict:
+    def _judge(self, priority: int, patience: float) -> QueueVerdict:
         seen = self._slots.see(monotonic())
         return arrive(self._standing(seen), priority, patience)
 
