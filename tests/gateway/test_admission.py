@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from tests.gateway.app import GatewayProcess
-from tests.gateway.releases import TIMEOUTS, sample_release
+from tests.gateway.releases import sample_release
 from tests.gateway.test_bad_input import CHAT, USER, eventually
 from tests.gateway.test_bad_luck import workers
 from tests.gateway.test_gauges import told
@@ -44,8 +44,8 @@ def release_of(upstream: ModelServer, **gateway: Any) -> Release:
             queue=QueueSettings(concurrent=1, waiting=1, wait=6),
         ),
         Route(
-            name="hasty", kind="chat", models=("small",), timeouts=TIMEOUTS,
-            queue=QueueSettings(concurrent=1, waiting=5, wait=0.2),
+            name="hasty", kind="chat", models=("small",), timeouts=LONG,
+            queue=QueueSettings(concurrent=1, waiting=5, wait=2),
         ),
         Route(
             name="cached", kind="chat", models=("small",), timeouts=LONG, cache_ttl=60,
@@ -229,7 +229,6 @@ def test_a_wait_is_bounded_and_then_predicted(
             late = ask(gateway, "hasty")
             assert (late.status_code, code(late)) == (503, "overloaded")
             assert "no place within" in late.json()["error"]["message"]
-            time.sleep(1)  # so long that the next is predicted to take longer than may be waited
         assert running[0].result().status_code == 200
         with busy(gateway, upstream, "hasty"):
             late = ask(gateway, "hasty")
@@ -238,7 +237,7 @@ def test_a_wait_is_bounded_and_then_predicted(
             assert int(late.headers["retry-after"]) >= 1
         waited = [r.queued for r in gateway.receipts(4) if r.code == "overloaded"]
         assert len(waited) == 2
-        assert min(waited) < 150 < max(waited), "the second did not wait to find out"
+        assert min(waited) < 1500 < max(waited), "the second did not wait to find out"
 
 
 def test_a_client_that_leaves_the_queue_is_forgotten(
