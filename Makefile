@@ -12,6 +12,8 @@ setup:  ## make .venv from the hash-pinned lock
 demo: setup  ## run the main job: the example app on a real model, profiled end to end
 	@$(PY) scripts/demo.py
 
+# Tests start some four hundred processes: with bytecode kept each needs a third less to start.
+test test-long: export PYTHONDONTWRITEBYTECODE =
 WORKERS ?= 4
 test: setup  ## pass the tests (under 8 minutes on 2 cores), WORKERS=4 files at a time
 	@$(PY) -m pytest -q -n $(WORKERS) --dist loadfile
