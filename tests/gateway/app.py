@@ -115,7 +115,8 @@ class GatewayProcess:
         deadline = time.monotonic() + timeout
         while True:
             found = [r for r in read_spool(self.runtime.spool) if r.id not in self._before]
-            found.sort(key=lambda receipt: receipt.id)
+            # Not by id: those of one millisecond are in no order.
+            found.sort(key=lambda receipt: receipt.at)
             if len(found) >= count or time.monotonic() > deadline:
                 return found
             time.sleep(0.02)
