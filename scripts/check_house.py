@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from house import anys, faces, floors, misspelt, names, start, words
+from house import anys, faces, floors, misspelt, names, start, users, words
 from house.source import ROOT, Source
 
 RULES: dict[str, Callable[[Source], list[str]]] = {
@@ -18,6 +18,7 @@ RULES: dict[str, Callable[[Source], list[str]]] = {
     "faces": faces.problems,
     "lazy faces": faces.lazy_problems,
     "light start": start.problems,
+    "imports of tests": users.problems,
     "floor plan": floors.problems,
     "types": anys.problems,
     "misspelt fields": misspelt.problems,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from tests.fuzz.budget import fuzz
 from tidegate.base.runtime import Runtime
-from tidegate.console.api import Api, told
+from tidegate.console.api import Api, with_errors
 
 NAMES = [
     *("window", "since", "limit", "route", "journey", "tenant", "model", "outcome", "code"),
@@ -46,7 +46,7 @@ def asked(api: Api, what: str, query: list[tuple[str, str]], id_: str) -> Any:
         "query_string": text.encode(),
         "path_params": {"id": id_},
     }
-    return told(getattr(api, what))(Request(scope))
+    return with_errors(getattr(api, what))(Request(scope))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tidegate.release.encoding import encode_release
 from tidegate.release.files import AppFiles
 from tidegate.release.values import (
     CostObjective,
-    Journey,
+    DeclaredJourney,
     Pinned,
     Release,
     Slo,
@@ -193,7 +193,7 @@ def test_an_edit_of_any_field_is_said(one: Edit) -> None:
 def test_objectives_are_said_in_their_units() -> None:
     def with_slo(seconds: float, dollars: float) -> Release:
         slo = Slo(total=TimeObjective(p95=seconds), cost=CostObjective(p95=dollars))
-        return Release(app="x", journeys={"j": Journey(name="j", slo=slo)})
+        return Release(app="x", journeys={"j": DeclaredJourney(name="j", slo=slo)})
 
     found = changes(with_slo(90.0, 0.5), with_slo(120.0, 0.25))
     assert [str(one) for one in found] == [

@@ -127,6 +127,29 @@ def test_lazy_names_are_those_that_the_type_checker_sees(tmp_path: Path) -> None
     assert "__all__ names nothing, which is not there" in nothing
 
 
+def test_an_import_of_a_test_that_a_rename_has_forgotten_is_named(tmp_path: Path) -> None:
+    from house import users
+    from house.source import Source
+
+    package(
+        tmp_path,
+        kitchen__face="",
+        kitchen__oven="if 1:\n    class Oven: ...\nA, B = 1, 2\nfrom os import path as p\n",
+    )
+    test = tmp_path / "tests" / "test_kitchen.py"
+    test.parent.mkdir()
+    test.write_text(
+        "from app.kitchen import oven\n"
+        "from app.kitchen.oven import A, B, Oven, p\n"
+        "def f():\n    from app.kitchen.oven import Stove\n"
+        "from app.cellar import barrel\n"
+    )
+    assert users.problems(Source(tmp_path / "app", tmp_path)) == [
+        "tests/test_kitchen.py:5: there is no module app.cellar",
+        "tests/test_kitchen.py:4: app.kitchen.oven has no Stove: was it renamed?",
+    ]
+
+
 PLAN_OF_FLOORS = '''"""An app.
 
     1  hall, kitchen      where people are
