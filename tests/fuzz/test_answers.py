@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes, broken_json
 from tests.fuzz.test_events import CALL, USAGE
+from tests.gateway.calls import CHAT
 from tests.gateway.releases import pinned
 from tidegate.base.errors import RequestError
-from tidegate.gateway.call.providers.anthropic import AnthropicProvider
-from tidegate.gateway.call.providers.openai import OpenAIProvider
-from tidegate.gateway.call.rules import of_status
-from tidegate.gateway.guard import OutputGuard
-from tidegate.gateway.values import Answer
-from tidegate.gateway.wire.openai import error_body
-from tidegate.gateway.wire.upstream import Reply
+from tidegate.gateway.guard import require
+from tidegate.gateway.neutral import AnswerFacts
+from tidegate.gateway.plan import SchemaCheck
+from tidegate.gateway.providers.anthropic import AnthropicProvider
+from tidegate.gateway.providers.openai import OpenAIProvider
+from tidegate.gateway.targets import of_status
+from tidegate.gateway.wire.upstream import UpstreamReply
 from tidegate.release.values import OutputSchema
 
 OPENAI = {
@@ -72,18 +73,27 @@ PROVIDERS: list[Any] = [OpenAIProvider(), AnthropicProvider()]
 @given(body=BODIES)
 def test_any_answer_is_read_or_refused(provider: Any, kind: str, body: bytes) -> None:
     try:
-        if kind == "chat":
-            parsed = provider.parse_chat(body, "m")
-        else:
-            parsed = provider.parse_embeddings(body)
+        facts = provider.facts(kind, body)
     except (ValueError, RecursionError):
         return
-    assert isinstance(parsed.body, bytes)
-    assert parsed.finish is None or isinstance(parsed.finish, str)
-    if parsed.usage is not None:
-        assert 0 <= parsed.usage.cached <= parsed.usage.prompt < 1 << 62
-    if isinstance(provider, AnthropicProvider):
-        assert msgspec.json.decode(parsed.body)["object"] == "chat.completion"
+    assert facts.finish is None or isinstance(facts.finish, str)
+    if facts.usage is not None:
+        assert 0 <= facts.usage.cached <= facts.usage.prompt < 1 << 62
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@fuzz(300)
+@given(body=BODIES)
+def test_any_answer_is_written_for_a_client_of_another_api_or_refused(
+    provider: Any, body: bytes
+) -> None:
+    try:
+        said = provider.read(body)
+        written = CHAT.write(said, "m")
+    except (ValueError, RecursionError):
+        return
+    assert msgspec.json.decode(written)["object"] == "chat.completion"
+    assert OpenAIProvider().facts("chat", written) == AnswerFacts.of(said)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -100,14 +110,14 @@ def test_any_error_is_told_in_bounded_words(provider: Any, body: bytes, status: 
 @fuzz()
 @given(value=st.one_of(st.binary(max_size=40), st.from_regex(rb"[0-9A-Za-z,: -]{0,40}")))
 def test_a_retry_after_that_is_passed_on_is_a_header(value: bytes) -> None:
-    told = Reply(429, {b"retry-after": value}).retry_after
+    told = UpstreamReply(429, {b"retry-after": value}).retry_after
     if told is not None:
         assert told.isascii()
         assert told.isprintable()
         assert told.isdigit() or told.endswith("GMT")
 
 
-GUARD = OutputGuard(
+CHECK = SchemaCheck(
     OutputSchema(
         file=pinned("s.json", "{}"),
         json_schema={
@@ -128,12 +138,10 @@ GUARD = OutputGuard(
     )
 )
 def test_any_content_is_held_against_its_schema(content: str | None) -> None:
-    answer = Answer(
-        body=b"", stream=False, model="m", finish="stop", complete=True, usage=None, content=content
-    )
+    facts = AnswerFacts("stop", True, None, content)
     try:
-        GUARD.check(answer)
+        require([CHECK], "m", facts)
     except RequestError as error:
         assert (error.status, error.code) == (502, "output_invalid")
         assert len(error.message) < 1000
-        error_body(error)
+        CHAT.error_body(error)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import h11
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes, broken_json
-from tests.gateway.calls import plans_of
+from tests.gateway.calls import CHAT as CHAT_API
+from tests.gateway.calls import chat_request, new_journal, plans_of, within
 from tests.gateway.loops import run
 from tests.gateway.releases import sample_release
 from tidegate.base.errors import RequestError
-from tidegate.base.ids import new_id
 from tidegate.gateway.admit.headers import bearer, read_context
-from tidegate.gateway.admit.run import find_route, parse
-from tidegate.gateway.call import make_target
-from tidegate.gateway.call.run import _encode
+from tidegate.gateway.admit.run import find_route
+from tidegate.gateway.call.run import _Asking
+from tidegate.gateway.dialects.openai_embeddings import OpenAIEmbeddings
+from tidegate.gateway.ports import EncodedRequest
 from tidegate.gateway.render import render
-from tidegate.gateway.render.run import asked_output
-from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import Request
-from tidegate.gateway.wire.openai import error_body
+from tidegate.gateway.targets import make_target
+from tidegate.gateway.values import Request
+from tidegate.gateway.wire.http_server import HttpRequest
 from tidegate.switches.rules import KeyRecord, KeyTable
 
 PLANS = plans_of()
@@ -99,26 +99,39 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def test_any_body_is_refused_or_sent_as_one_sound_request(
     kind: str, target: Any, data: st.DataObject
 ) -> None:
-    call = Call(new_id(), time.time(), time.perf_counter_ns())
-    call.kind, call.body = kind, data.draw(bodies(CHAT if kind == "chat" else EMBED))
+    dialect = CHAT_API if kind == "chat" else OpenAIEmbeddings()
+    sent = data.draw(bodies(CHAT if kind == "chat" else EMBED))
+
+    async def main() -> tuple[Request, EncodedRequest]:
+        client = dialect.parse(sent)
+        plan = find_route(PLANS, client.model, dialect.kind)
+        request = msgspec.structs.replace(
+            chat_request(plan),
+            dialect=dialect,
+            ask=client.ask,
+            body_fields=client.body_fields,
+            extension=client.extension,
+        )
+        ask = (await render(request)).ask
+        asking = _Asking(new_journal(), ask, plan.terms, within())
+        return request, asking._encode(target, ask.stream)
+
     try:
-        call.plan = find_route(PLANS, parse(call, kind).model, kind)
-        run(render(call))
-        encoded = _encode(call, target, call.stream)
+        asked, encoded = run(main())
     except RequestError as error:
         assert error.status in (400, 404, 413)
         assert error.cure
-        error_body(error)
+        dialect.error_body(error)
         return
-    asked_output(call.upstream)
+    dialect.asked_output(asked.ask.fields)
     top = json.loads(encoded.body)
     for name in top:  # what the upstream may read is what was looked at here
         assert name.casefold() not in ("tidegate",)
     assert top["model"] == target.model.upstream
-    assert top.get("stream", False) is call.stream
-    if call.plan.route.caps.output_tokens is not None:
+    assert top.get("stream", False) is asked.ask.stream
+    if asked.plan.route.caps.output_tokens is not None:
         for name in ("max_tokens", "max_completion_tokens"):
-            assert 0 <= (top.get(name) or 0) <= call.plan.route.caps.output_tokens
+            assert 0 <= (top.get(name) or 0) <= asked.plan.route.caps.output_tokens
     names = [name for name, _ in json.loads(encoded.body, object_pairs_hook=list)]
     assert len(set(names)) == len(names), "a field is there twice"
     reader: Any = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
@@ -149,12 +162,12 @@ VALUES = [
     )
 )
 def test_any_header_is_read_or_ignored(headers: dict[bytes, bytes]) -> None:
-    request, call = Request(), Call(new_id(), time.time(), time.perf_counter_ns())
+    request = HttpRequest()
     request._headers = headers
-    read_context(request, call)
-    for value, size in ((call.trace, 32), (call.parent, 16)):
+    context = read_context(request)
+    for value, size in ((context.trace, 32), (context.parent, 16)):
         assert value is None or (len(value) == size and set(value) <= set(HEX))
-    assert (call.trace is None) == (call.parent is None)
+    assert (context.trace is None) == (context.parent is None)
     table = KeyTable((KeyRecord(id="0" * 12, name="k", hash=b"h"),))
     assert table.find(bearer(request.header(b"authorization")) or "", 0.0) in (
         "key_missing",

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes, broken_json, pieces_of
-from tidegate.gateway.call.ports import EventReader, UnreadableEvent
-from tidegate.gateway.call.providers.anthropic import AnthropicProvider
-from tidegate.gateway.call.providers.openai import OpenAIProvider
+from tests.gateway.streams import Heard
+from tidegate.gateway.ports import UnreadableEvent
+from tidegate.gateway.providers.anthropic import AnthropicProvider
+from tidegate.gateway.providers.openai import OpenAIProvider
 from tidegate.gateway.wire.sse import EventSplitter, data_of
 from tidegate.gateway.wire.upstream import UpstreamFault
 
@@ -110,7 +111,7 @@ def events_of(seeds: list[Any]) -> st.SearchStrategy[list[bytes]]:
 def test_any_events_end_in_events_or_in_a_named_fault(
     provider: Any, seeds: list[Any], data: st.DataObject, wants_usage: bool
 ) -> None:
-    reader: EventReader = provider.events("m", wants_usage)
+    reader = Heard(provider, shows_usage=wants_usage)
     out = b""
     try:
         for event in data.draw(events_of(seeds)):
@@ -127,9 +128,9 @@ def test_any_events_end_in_events_or_in_a_named_fault(
             assert said is not None
             assert msgspec.json.decode(said)["object"] == "chat.completion.chunk"
     whole = msgspec.json.decode(reader.assembled())
-    assert whole["choices"][0]["message"]["content"] == (reader.text() or None)
-    assert reader.finish is None or isinstance(reader.finish, str)
-    if reader.usage is not None:
-        usage = reader.usage
+    assert whole["choices"][0]["message"]["content"] == (reader.said.text() or None)
+    assert reader.said.finish is None or isinstance(reader.said.finish, str)
+    if reader.said.usage is not None:
+        usage = reader.said.usage
         assert 0 <= usage.cached <= usage.prompt < 1 << 62
         assert 0 <= usage.reasoning <= usage.completion < 1 << 62

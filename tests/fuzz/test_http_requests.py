@@ -12,7 +12,7 @@ from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes, pieces_of
 from tests.fuzz.wires import Wire, turns
 from tests.gateway.loops import run
-from tidegate.gateway.wire.http_server import Connection, Request, Response, Server
+from tidegate.gateway.wire.http_server import HttpConnection, HttpRequest, HttpResponse, HttpServer
 
 Seen = list[tuple[str, str, bytes]]
 
@@ -43,14 +43,14 @@ def read_here(pieces: list[bytes], most: int = 1 << 20) -> tuple[Seen, bytes]:
     """The requests that a handler gets, and everything that is answered."""
     seen: Seen = []
 
-    async def handle(request: Request, out: Response) -> None:
+    async def handle(request: HttpRequest, out: HttpResponse) -> None:
         seen.append((request.method, request.path, request.body))
         assert len(request.body) <= most
         out.whole(413 if request.too_large else 200, [("content-type", "text/plain")], b"ok")
 
     async def main() -> bytes:
-        server = Server(handle, most)
-        wire = Wire(Connection(server))
+        server = HttpServer(handle, most)
+        wire = Wire(HttpConnection(server))
         await wire.feed(pieces)
         await turns(20)
         assert server.statistics().running == 0

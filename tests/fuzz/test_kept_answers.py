@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes
-from tests.gateway.calls import ANSWER, chat_call, plans_of
+from tests.gateway.calls import ANSWER, chat_request, plans_of
 from tests.gateway.loops import run
 from tests.gateway.releases import sample_release
 from tidegate.base.money import Usage
@@ -55,13 +55,14 @@ PLAN = plans_of(
 @given(value=VALUES)
 def test_any_kept_answer_is_one_or_a_miss(value: bytes) -> None:
     async def main() -> None:
-        cache: Any = ExactCache(Holds(ENTRY + value))  # type: ignore[arg-type]
-        call = chat_call(PLAN)
-        assert cache.at_hand(call, None) is None
-        found, flight = await cache.look(call)
-        assert isinstance(found, Answer) == (flight is None)
-        if flight is not None:
-            cache.leave(flight)
+        cache = ExactCache(Holds(ENTRY + value))  # type: ignore[arg-type]
+        request = chat_request(PLAN)
+        known = cache.at_hand(request, request.ask, None)
+        assert known.answer is None
+        found = await cache.look(request, known)
+        assert isinstance(found.answer, Answer) == (found.flight is None)
+        if found.flight is not None:
+            cache.leave(found.flight)
 
     run(main())
 
@@ -70,11 +71,11 @@ def test_any_kept_answer_is_one_or_a_miss(value: bytes) -> None:
 @given(value=VALUES)
 def test_any_remembered_answer_is_one_or_none(value: bytes) -> None:
     async def main() -> None:
-        cache: Any = ExactCache(Holds(value))  # type: ignore[arg-type]
-        call = chat_call(PLAN)
-        cache.at_hand(call, None)
-        assert call.cache_key is not None
-        found = await cache.recall(call)
+        cache = ExactCache(Holds(value))  # type: ignore[arg-type]
+        request = chat_request(PLAN)
+        known = cache.at_hand(request, request.ask, None)
+        assert known.key is not None
+        found = await cache.recall(request, known.key)
         assert found is None or isinstance(found, Answer)
 
     run(main())

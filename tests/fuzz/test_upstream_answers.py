@@ -15,12 +15,12 @@ from tests.fuzz.wires import Wire, turns
 from tests.gateway.loops import run
 from tidegate.gateway.wire.upstream import (
     FAULTS,
-    Connection,
-    Origin,
-    Pool,
+    ConnectionPool,
     PoolStatistics,
-    Reply,
+    UpstreamConnection,
     UpstreamFault,
+    UpstreamOrigin,
+    UpstreamReply,
 )
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 5\r\n\r\nhello"
@@ -50,9 +50,9 @@ def read_here(pieces: list[bytes], *, streamed: bool = False) -> Outcome:
     """("reply", status, body) or (code of the fault, 0, b""); no connection is left over."""
 
     async def main() -> Outcome:
-        pool = Pool(Origin(host="t", port=80, tls=False, prefix=""))
+        pool = ConnectionPool(UpstreamOrigin(host="t", port=80, tls=False, prefix=""))
         pool._busy = 1
-        connection = Connection(pool)
+        connection = UpstreamConnection(pool)
         wire = Wire(connection)
         deadline = asyncio.get_running_loop().time() + 60
         connection.send(b"a request", deadline=deadline, quiet=60.0 if streamed else None)
@@ -76,12 +76,12 @@ def read_here(pieces: list[bytes], *, streamed: bool = False) -> Outcome:
     return run(main())
 
 
-async def stream(connection: Connection) -> Reply:
+async def stream(connection: UpstreamConnection) -> UpstreamReply:
     head = await connection.head()
     body = b""
     while data := await connection.read():
         body += data
-    return Reply(head.status, head.headers, body)
+    return UpstreamReply(head.status, head.headers, body)
 
 
 def read_there(data: bytes) -> Outcome:

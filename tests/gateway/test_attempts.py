@@ -23,8 +23,7 @@ from tests.gateway.releases import NO_RETRIES, SCHEMA, pinned, sample_release
 from tests.gateway.test_bad_input import CHAT, USER
 from tests.gateway.test_faults import events, text_of
 from tidegate.base.ids import new_id
-from tidegate.gateway.call.keys import fingerprint
-from tidegate.gateway.call.retries import BURST, FLOOR
+from tidegate.gateway.plan.budgets import BURST, FLOOR
 from tidegate.release.values import (
     Breaker,
     FixedAnswer,
@@ -34,6 +33,7 @@ from tidegate.release.values import (
     Route,
     Timeouts,
 )
+from tidegate.secrets import fingerprint
 from tidegate.stores.postgres import PostgresPlace
 from tidegate.switches import create_key
 from tidegate.testing import ModelServer, Script

@@ -11,7 +11,7 @@ import pytest
 from tests.gateway.releases import sample_release
 from tidegate.base.runtime import Runtime
 from tidegate.gateway import boot
-from tidegate.gateway.call import KeySetting
+from tidegate.gateway.targets import KeySetting
 from tidegate.registry.releases import put
 from tidegate.secrets import fingerprint
 from tidegate.switches import SecretKey

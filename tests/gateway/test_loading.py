@@ -9,17 +9,16 @@ import weakref
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-import msgspec
 import pytest
 
-from tests.gateway.calls import chat_call, targets_of
+from tests.gateway.calls import CHAT, targets_of
 from tests.gateway.loops import run, until
 from tests.gateway.releases import sample_release
 from tidegate.base.errors import ReleaseError
-from tidegate.gateway.call import Target
-from tidegate.gateway.plan import compile_plans
-from tidegate.gateway.releases import Flags, Loaded, Releases, user_of
-from tidegate.gateway.wire.openai import ChatHead
+from tidegate.gateway.plan import FlagEvaluator, LoadedRelease, compile_plans
+from tidegate.gateway.releases import Releases, user_of
+from tidegate.gateway.targets import Target
+from tidegate.gateway.values import Caller, Steering
 from tidegate.switches import FlagDocument, SecretKey, Standing, SwitchSnapshot, Weight
 
 OWN, OTHER, THIRD, BROKEN = "sha256:own", "sha256:other", "sha256:third", "sha256:broken"
@@ -27,9 +26,9 @@ HOOKED = "sha256:hooked"
 RELEASE = sample_release("http://127.0.0.1:9/v1")
 
 
-def loaded(digest: str) -> Loaded:
+def loaded(digest: str) -> LoadedRelease:
     targets = targets_of(RELEASE)
-    return Loaded(digest, compile_plans(RELEASE, digest, targets), targets)
+    return LoadedRelease(digest, compile_plans(RELEASE, digest, targets), targets)
 
 
 class Shelf:
@@ -41,7 +40,7 @@ class Shelf:
         self.asked: list[str] = []
         self.gone: list[Target] = []
 
-    def release(self, digest: str) -> Loaded:
+    def release(self, digest: str) -> LoadedRelease:
         self.asked.append(digest)
         assert self.open.wait(10)
         if digest == BROKEN:
@@ -50,7 +49,7 @@ class Shelf:
             raise SyntaxError("a hook of the app that is no Python")
         return loaded(digest)
 
-    def flags(self, document: FlagDocument) -> Flags:
+    def flags(self, document: FlagDocument) -> FlagEvaluator:
         raise ReleaseError("flag_hash_changed", "hashed otherwise", cure="set them again")
 
     def take_secrets(self, secrets: tuple[SecretKey, ...]) -> list[str]:
@@ -90,13 +89,18 @@ async def error_of(releases: Releases, version: int) -> str | None:
     return now and now.error
 
 
+def steer(releases: Releases) -> Steering:
+    """What serves a request for route ``plain``."""
+    client = CHAT.parse(b'{"model": "plain"}')
+    return releases.steer(releases.routes["plain"], client, Caller(None, "acme"), None, "0" * 32)
+
+
 def serves(releases: Releases) -> str:
-    call = chat_call(releases.routes["plain"])
-    releases.steer(call)
-    digest = call.release.digest
-    assert call.plan.release == digest
-    releases.leave(call)
-    return str(digest)
+    steering = steer(releases)
+    digest = steering.release.digest
+    assert steering.plan.release == digest
+    releases.leave(steering.release)
+    return digest
 
 
 def test_what_needs_no_loading_is_in_force_at_once() -> None:
@@ -150,19 +154,17 @@ def test_a_release_is_freed_when_its_last_request_is_over() -> None:
         async with working() as (releases, shelf):
             releases.take(snapshot(1, OWN, OTHER))
             await error_of(releases, 1)
-            call = chat_call(releases.routes["plain"])
-            releases.steer(call)
-            held = weakref.ref(call.release)
+            steering = steer(releases)
+            held = weakref.ref(steering.release)
             releases.take(SwitchSnapshot(version=2))
             await error_of(releases, 2)
             await asyncio.sleep(0.05)
             assert releases.running() == {OWN: 0, OTHER: 1}
             assert shelf.gone == []
-            releases.leave(call)
-            releases.leave(call)  # twice is once
+            releases.leave(steering.release)
             await until(lambda: OTHER not in releases.running())
             assert {target.model.name for target in shelf.gone} == set(RELEASE.models)
-            del call
+            del steering
             shelf.gone.clear()
             gc.collect()
             assert held() is None
@@ -227,11 +229,5 @@ def test_what_failed_is_tried_again_by_itself(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_who_asks(body: bytes, user: str | None) -> None:
-    async def main() -> None:
-        call = chat_call(loaded(OWN).plans["plain"])
-        call.fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        head = body.decode().replace("{", '{"model": "plain", ', 1).replace(", }", "}")
-        call.head = msgspec.json.decode(head.encode(), type=ChatHead)
-        assert user_of(call) == user
-
-    run(main())
+    whole = body.decode().replace("{", '{"model": "plain", ', 1).replace(", }", "}")
+    assert user_of(CHAT.parse(whole.encode())) == user

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tidegate.base.errors import RequestError
-from tidegate.gateway.call.rules import of_fault, of_status
 from tidegate.gateway.stand_in import may_stand_in
+from tidegate.gateway.targets import of_fault, of_status
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
 
 

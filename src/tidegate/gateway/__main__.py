@@ -15,9 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from tidegate.base.children import ChildSpec, log_folder
-from tidegate.base.errors import RuntimeStateError, TidegateError
-from tidegate.base.supervision import Supervisor
+from tidegate.base import ChildSpec, RuntimeStateError, Supervisor, TidegateError, log_folder
 from tidegate.ledger.gauges import gauges_path
 
 log = logging.getLogger("tidegate.gateway")

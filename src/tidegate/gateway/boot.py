@@ -8,22 +8,21 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import ReleaseError, TidegateError
-from tidegate.base.hashing import canonical_json
-from tidegate.base.runtime import Runtime
-from tidegate.base.variables import bind
-from tidegate.gateway.admit import Limits
+from tidegate.base import ReleaseError, Runtime, TidegateError, bind, canonical_json
 from tidegate.gateway.cache import ExactCache
-from tidegate.gateway.call import Target, make_target, not_here, settings_of
-from tidegate.gateway.door import Door
+from tidegate.gateway.dialects import find_dialects
 from tidegate.gateway.idempotency import Idempotency
-from tidegate.gateway.plan import compile_plans, load_redactor
-from tidegate.gateway.queue import Queue
+from tidegate.gateway.limits import Limits
+from tidegate.gateway.plan import FlagEvaluator, LoadedRelease, compile_plans, load_redactor
+from tidegate.gateway.ports import ClientDialect
+from tidegate.gateway.queue import RouteQueues
 from tidegate.gateway.record import Recorder
-from tidegate.gateway.releases import Flags, Loaded, Releases
+from tidegate.gateway.releases import Releases
+from tidegate.gateway.targets import Target, make_target, not_here, settings_of
+from tidegate.gateway.worker_state import WorkerState
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.registry.releases import load_release
-from tidegate.release.values import Model, Release, reachable_models
+from tidegate.release import Model, Release, reachable_models
 from tidegate.secrets.resolve import resolve
 from tidegate.stores.counters import Counters
 from tidegate.stores.settings import read_store_settings
@@ -32,9 +31,11 @@ from tidegate.switches import FlagDocument, SecretKey
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """A worker's door and what must be started and stopped with it."""
+    """A worker's state and what must be started and stopped with it."""
 
-    door: Door
+    state: WorkerState
+    dialects: Mapping[str, ClientDialect]
+    """By the path of their endpoint."""
     store: ValkeyClient
     counters: Counters
     spool: SpoolWriter
@@ -51,16 +52,16 @@ def assemble(state: Path, environment: Mapping[str, str]) -> Parts:
     store = ValkeyClient(runtime.valkey_url, deadline=patience)
     spool = SpoolWriter(runtime.spool)
     counters = Counters(store)
-    door = Door(
+    worker_state = WorkerState(
         loader.own,
         Releases(own, loader),
         ExactCache(store),
         Limits(counters),
-        Queue(runtime.run / "slots"),
+        RouteQueues(runtime.run / "slots"),
         Idempotency(store, settings.idempotency),
         Recorder(spool, os.getpid(), counters),
     )
-    return Parts(door, store, counters, spool, runtime)
+    return Parts(worker_state, find_dialects(), store, counters, spool, runtime)
 
 
 class Loader:
@@ -77,24 +78,21 @@ class Loader:
         self._unkeyed = False
         """A release was loaded since the secrets were taken, maybe under older ones."""
 
-    def release(self, digest: str) -> Loaded:
+    def release(self, digest: str) -> LoadedRelease:
         own = digest == self._runtime.release
         release = self.own if own else load_release(self._runtime.registry, digest)
         if not own:
             self._require_pools(release)
         targets = {model.name: self._target(model) for model in reachable_models(release)}
-        plans = compile_plans(release, digest, targets)
         redact = load_redactor(release.ledger.redact, self._runtime.app)
-        for plan in plans.values():
-            for one in (plan, *plan.variants.values()):
-                one.redact = redact
+        plans = compile_plans(release, digest, targets, redact)
         pinned = None
         if release.flags is not None:
             pinned = load_flags(release.flags.document, release.flags.hash)
         self._unkeyed = True
-        return Loaded(digest, plans, targets, pinned)
+        return LoadedRelease(digest, plans, targets, pinned)
 
-    def flags(self, document: FlagDocument) -> Flags:
+    def flags(self, document: FlagDocument) -> FlagEvaluator:
         return load_flags(document.body, document.hash)
 
     def let_go(self, targets: Iterable[Target]) -> None:
@@ -145,7 +143,7 @@ class Loader:
                     raise _no_pool(model, "as this release pins it")
 
 
-def load_flags(document: str, hash_form: str) -> Flags:
+def load_flags(document: str, hash_form: str) -> FlagEvaluator:
     """A flag document, ready to be asked; the library takes a moment to load, and only here."""
     from tidegate.switches.flags import Flags, require_form
 

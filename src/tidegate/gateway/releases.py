@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
-from tidegate.base.errors import TidegateError
-from tidegate.gateway.call import Target
-from tidegate.gateway.plan import Plan
-from tidegate.gateway.values import Call
+from tidegate.base import TidegateError
+from tidegate.gateway.plan import FlagEvaluator, LoadedRelease, Plan
+from tidegate.gateway.ports import ClientRequest
+from tidegate.gateway.targets import Target
+from tidegate.gateway.values import Caller, Steering
 from tidegate.switches import EVERY, FlagDocument, SecretKey, Standing, SwitchSnapshot, Weight
 from tidegate.switches.traffic_rules import Split, pick, split_of
 
@@ -27,48 +28,13 @@ RETRY = 5.0
 """Seconds until what could not be loaded is tried again."""
 
 
-class Resolution(Protocol):
-    @property
-    def variant(self) -> str | None: ...
-
-    @property
-    def reason(self) -> str: ...
-
-
-class Flags(Protocol):
-    """A flag document, ready to be asked."""
-
-    def names(self) -> frozenset[str]: ...
-
-    def resolve(self, flag: str, user: str | None, about: Mapping[str, Any]) -> Resolution: ...
-
-
-class Loaded:
-    """One release, ready to serve. ``flags`` are those that it pins; None where it pins none."""
-
-    def __init__(
-        self,
-        digest: str,
-        plans: Mapping[str, Plan],
-        targets: Mapping[str, Target],
-        flags: Flags | None = None,
-    ) -> None:
-        self.digest = digest
-        self.plans = plans
-        self.targets = targets
-        self.flags = flags
-        self.running = 0
-        """Requests that it serves at this moment."""
-        self.header = ("x-tidegate-release", digest)
-
-
-class Loader(Protocol):
+class ReleaseLoader(Protocol):
     """How a worker comes by what a switch names. The first two run beside the requests, in a
     thread, one at a time; both raise TidegateError with what is missing."""
 
-    def release(self, digest: str) -> Loaded: ...
+    def release(self, digest: str) -> LoadedRelease: ...
 
-    def flags(self, document: FlagDocument) -> Flags: ...
+    def flags(self, document: FlagDocument) -> FlagEvaluator: ...
 
     def take_secrets(self, secrets: tuple[SecretKey, ...]) -> list[str]:
         """Serve with these keys; what of that cannot be done here."""
@@ -82,7 +48,7 @@ class Loader(Protocol):
 class Releases:
     """What is loaded, which of it serves whom, and how far the last snapshot is in force."""
 
-    def __init__(self, own: Loaded, loader: Loader) -> None:
+    def __init__(self, own: LoadedRelease, loader: ReleaseLoader) -> None:
         self.own = own
         """The release that the gateway was started with; it is never let go."""
         self.routes: Mapping[str, Plan] = own.plans
@@ -90,7 +56,7 @@ class Releases:
         self._loader = loader
         self._loaded = {own.digest: own}
         self._splits: dict[str, Split] = {}
-        self._flags: tuple[int, Flags] | None = None
+        self._flags: tuple[int, FlagEvaluator] | None = None
         self._wanted = SwitchSnapshot(version=0)
         self._failed: dict[str, str] = {}
         self._standing: Standing | None = None
@@ -100,51 +66,57 @@ class Releases:
 
     # -- each request -------------------------------------------------------------------------
 
-    def steer(self, call: Call) -> None:
-        """Choose release and variant of a request whose route is known; hold the release."""
-        plan: Plan = call.plan
+    def steer(
+        self, plan: Plan, client: ClientRequest, caller: Caller, journey: str | None, id: str
+    ) -> Steering:
+        """Release and variant of a request that asked for the route of ``plan``. The release is
+        held until ``leave``."""
         release = self._loaded[plan.release]
         if self._splits:
             name = plan.route.name
             split = self._splits.get(name) or self._splits.get(EVERY)
             if split is not None:
-                user = user_of(call)
-                point = call.id if user is None else f"{call.tenant or ''}/{user}"
+                user = user_of(client)
+                point = id if user is None else f"{caller.tenant or ''}/{user}"
                 other = self._loaded[pick(split, point)]
                 found = other.plans.get(name)
                 if found is not None and found.route.kind == plan.route.kind:
                     release, plan = other, found
-        release.running += 1
-        call.release, call.plan = release, plan
+        steering = Steering(release, plan)
         if plan.route.flag is not None:
-            self._vary(call, release, plan.route.flag)
+            steering = self._vary(steering, plan.route.flag, client, caller, journey)
+        release.running += 1
+        return steering
 
-    def _vary(self, call: Call, release: Loaded, flag: str) -> None:
+    def _vary(
+        self,
+        steering: Steering,
+        flag: str,
+        client: ClientRequest,
+        caller: Caller,
+        journey: str | None,
+    ) -> Steering:
+        release, plan = steering.release, steering.plan
         flags = release.flags if self._flags is None else self._flags[1]
         if flags is None:
-            call.variant_reason = "ERROR"
-            return
-        head: Any = call.head
-        user = user_of(call)
-        about = dict(head.tidegate.context) if head.tidegate is not None else {}
+            return Steering(release, plan, None, "ERROR")
+        about = dict(client.extension.context)
         about |= {
-            "tenant": call.tenant or "",
-            "key": call.key_id or "",
-            "route": call.plan.route.name,
-            "journey": call.journey or "",
+            "tenant": caller.tenant or "",
+            "key": caller.key_id or "",
+            "route": plan.route.name,
+            "journey": journey or "",
             "release": release.digest,
         }
-        found = flags.resolve(flag, user or call.tenant or call.key_id, about)
-        call.variant, call.variant_reason = found.variant, found.reason
-        call.plan = call.plan.variants.get(found.variant, call.plan)
+        found = flags.resolve(flag, user_of(client) or caller.tenant or caller.key_id, about)
+        varied = plan.variants.get(found.variant or "", plan)
+        return Steering(release, varied, found.variant, found.reason)
 
-    def leave(self, call: Call) -> None:
-        """The request is over."""
-        release, call.release = call.release, None
-        if release is not None:
-            release.running -= 1
-            if not release.running and release is not self.own and self._useless(release):
-                self._work.set()
+    def leave(self, release: LoadedRelease) -> None:
+        """A request that it served is over."""
+        release.running -= 1
+        if not release.running and release is not self.own and self._useless(release):
+            self._work.set()
 
     # -- each change --------------------------------------------------------------------------
 
@@ -269,7 +241,7 @@ class Releases:
             for flag in sorted(asked.keys() - self._flags[1].names()):
                 yield f"route {asked[flag]} asks for flag {flag}, which the document has not"
 
-    def _useless(self, release: Loaded) -> bool:
+    def _useless(self, release: LoadedRelease) -> bool:
         in_force = {digest for split in self._splits.values() for digest in split.releases}
         wanted = {one.release for one in self._wanted.traffic}
         return release is not self.own and release.digest not in in_force | wanted
@@ -283,21 +255,9 @@ class Releases:
                 log.info("release %s is let go", digest)
 
 
-def user_of(call: Call) -> str | None:
+def user_of(client: ClientRequest) -> str | None:
     """Who asks, or in which conversation: ``tidegate.user``, or what the API has for it."""
-    head: Any = call.head
-    if head.tidegate is not None and head.tidegate.user:
-        return str(head.tidegate.user)
-    for name in ("safety_identifier", "user"):
-        raw = call.fields.get(name)
-        if raw is not None:
-            try:
-                value = msgspec.json.decode(raw)
-            except msgspec.DecodeError:  # a number that is none
-                continue
-            if isinstance(value, str) and value:
-                return value
-    return None
+    return client.extension.user or client.ask.dialect.user(client.ask.fields)
 
 
 def _given(weight: Weight, release: str) -> Weight:

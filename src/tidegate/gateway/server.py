@@ -17,17 +17,18 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tidegate.base.errors import RequestError
-from tidegate.base.ids import new_id
+from tidegate.base import RequestError, new_id
 from tidegate.gateway.admit import bearer, find_model
 from tidegate.gateway.boot import Parts
-from tidegate.gateway.call import draining
+from tidegate.gateway.finish import finish, left, refused
+from tidegate.gateway.formats.openai_errors import error_body
+from tidegate.gateway.journal import Journal
 from tidegate.gateway.path import serve
-from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import ClientGone, Request, Response, Server
-from tidegate.gateway.wire.openai import error_body, error_event
+from tidegate.gateway.ports import ClientDialect
+from tidegate.gateway.targets import draining
+from tidegate.gateway.values import Ending
+from tidegate.gateway.wire.http_server import ClientGone, HttpRequest, HttpResponse, HttpServer
 from tidegate.ledger.gauges import WorkerGauges, gauges_path, write_gauges
-from tidegate.ledger.receipts import Outcome
 from tidegate.switches import place_of, watch
 
 log = logging.getLogger("tidegate.gateway")
@@ -36,19 +37,18 @@ SWITCHES_WITHIN = 3.0
 """Seconds that a starting worker waits for keys, kills and caps before it takes requests without.
 """
 
-_KINDS = {"/v1/chat/completions": "chat", "/v1/embeddings": "embeddings"}
 _JSON = [("content-type", "application/json")]
 
 
-class Gateway:
+class GatewayWorker:
     """One worker's application: ``handle`` answers one request, whatever it is."""
 
     def __init__(self, parts: Parts, alive: Path | None = None) -> None:
         self._parts = parts
         self._alive = alive
-        self._door = parts.door
+        self._state = parts.state
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.server: Server | None = None
+        self.server: HttpServer | None = None
         """Whose connections the gauges count; set by who opens the door."""
 
     # -- life -----------------------------------------------------------------------------------
@@ -60,15 +60,15 @@ class Gateway:
         kept = parts.runtime.run / "switches.json"
         name = f"worker-{os.getpid()}" if self._alive is None else self._alive.stem
         place = place_of(Path(parts.runtime.state), name)
-        self._spawn(watch(parts.runtime.database_url, self._door, fallback_file=kept, place=place))
-        self._spawn(self._door.releases.work())
+        self._spawn(watch(parts.runtime.database_url, self._state, fallback_file=kept, place=place))
+        self._spawn(self._state.releases.work())
         self._spawn(self._tend())
         try:
             async with asyncio.timeout(SWITCHES_WITHIN):
-                await self._door.switches_came.wait()
-                await self._door.releases.settled.wait()
+                await self._state.switches_came.wait()
+                await self._state.releases.settled.wait()
         except TimeoutError:
-            until = "refused" if self._door.keys_required else "served without keys and switches"
+            until = "refused" if self._state.keys_required else "served without keys and switches"
             log.warning(
                 "no switches within %g s: requests are %s until they come", SWITCHES_WITHIN, until
             )
@@ -79,9 +79,9 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._parts.counters.stop()
         await self._parts.store.stop()
-        for target in self._door.releases.targets():
+        for target in self._state.releases.targets():
             target.pool.close()
-        self._door.queue.close()
+        self._state.queue.close()
         self._parts.spool.close()
 
     async def _tend(self) -> None:
@@ -103,19 +103,19 @@ class Gateway:
     def gauges(self) -> dict[str, float]:
         """What is under way or held in this worker at this moment."""
         parts = self._parts
-        targets = self._door.releases.targets()
+        targets = self._state.releases.targets()
         pools = [target.pool.statistics() for target in targets]
         spool = parts.spool.statistics()
-        queues = self._door.queue.statistics().values()
+        queues = self._state.queue.statistics().values()
         now: dict[str, float] = {
             "tasks": len(asyncio.all_tasks()),
             "upstream_busy": sum(pool.busy for pool in pools),
             "upstream_idle": sum(pool.idle for pool in pools),
-            "cache_flights": self._door.cache.statistics().flights,
+            "cache_flights": self._state.cache.statistics().flights,
             "queue_places": sum(queue.in_use for queue in queues),
             "queue_waiting": sum(queue.waiting for queue in queues),
             **draining(target.keys for target in targets),
-            "idempotency_held": self._door.idempotency.statistics().held,
+            "idempotency_held": self._state.idempotency.statistics().held,
             "valkey_pending": parts.store.statistics().pending,
             "spool_waiting": spool.waiting,
         }
@@ -129,7 +129,7 @@ class Gateway:
         """Tell the operator's door the gauges; a full disk costs that, nothing more."""
         if self._alive is not None:
             value = WorkerGauges(
-                pid=os.getpid(), at=time.time(), release=self._door.digest, gauges=self.gauges()
+                pid=os.getpid(), at=time.time(), release=self._state.digest, gauges=self.gauges()
             )
             try:
                 write_gauges(gauges_path(self._alive), value)
@@ -143,102 +143,92 @@ class Gateway:
 
     # -- requests -------------------------------------------------------------------------------
 
-    async def handle(self, request: Request, out: Response) -> None:
-        kind = _KINDS.get(request.path)
-        if kind is None or request.method != "POST":
+    async def handle(self, request: HttpRequest, out: HttpResponse) -> None:
+        dialect = self._parts.dialects.get(request.path)
+        if dialect is None or request.method != "POST":
             self._answer_other(request, out)
             return
-        call = Call(new_id(), time.time(), perf_counter_ns())
-        call.kind = kind
+        journal = Journal(new_id(), time.time(), perf_counter_ns(), dialect.kind)
         try:
-            await serve(self._door, call, kind, request, out)
+            ending = await serve(self._state, dialect, request, out, journal)
         except RequestError as error:
-            self._refuse(call, error, out)
+            ending = refused(journal, dialect, error, begun=out.begun)
         except (asyncio.CancelledError, ClientGone):
             if out.cut and not out.gone:
-                self._cut(call, out)
-                return
-            self._end_early(call, out)
-            if not out.gone:
+                ending = self._cut(journal, dialect, out)
+            else:
+                ending = left(begun=out.begun)
+            finish(self._state, journal, ending, out if out.cut else None)
+            if not out.cut and not out.gone:
                 raise
+            return
         except Exception:
             # The edge of a request: nothing a client sends may end a worker or show its insides.
-            log.exception("request %s failed inside the gateway", call.id)
-            self._refuse(call, _internal(call.id), out)
-        finally:
-            self._door.releases.leave(call)
+            log.exception("request %s failed inside the gateway", journal.id)
+            ending = refused(journal, dialect, _internal(journal.id), begun=out.begun)
+        finish(self._state, journal, ending, out)
 
-    def _refuse(self, call: Call, error: RequestError, out: Response) -> None:
-        call.status, call.code = error.status, error.code
-        call.outcome = "failed" if call.attempts else "refused"
-        call.leave(_stage_after(call), perf_counter_ns())
-        self._door.record(call)
-        if out.begun:
-            return
-        headers = self._door.headers(call)
-        if error.retry_after:
-            headers.append(("retry-after", error.retry_after))
-        out.whole(error.status, headers, error_body(error))
-
-    def _cut(self, call: Call, out: Response) -> None:
+    def _cut(self, journal: Journal, dialect: ClientDialect, out: HttpResponse) -> Ending:
         """This worker must end before the answer did: the client is told, and so is the receipt."""
-        error = _draining()
-        log.warning("request %s of key %s was cut: the drain time is over", call.id, call.key_id)
-        if call.attempts and call.attempts[-1].code == "client_gone":
-            call.attempts[-1] = msgspec.structs.replace(call.attempts[-1], code=error.code)
-        if not out.begun:
-            self._refuse(call, error, out)
-        else:
-            self._end_early(call, out, "failed", error.code)
-            out.end(error_event(error))
+        key = journal.caller.key_id
+        log.warning("request %s of key %s was cut: the drain time is over", journal.id, key)
+        ending = refused(journal, dialect, _draining(), begun=out.begun)
+        return msgspec.structs.replace(ending, outcome="failed") if out.begun else ending
 
-    def _end_early(
-        self, call: Call, out: Response, outcome: Outcome = "client_gone", code: str = "client_gone"
-    ) -> None:
-        """Nobody waits any more, or this worker must end: the receipt says so."""
-        if call.recorded:
-            return  # only the last bytes found nobody
-        call.outcome, call.code = outcome, code
-        call.status = 200 if out.begun else 499
-        call.leave(_stage_after(call), perf_counter_ns())
-        self._door.record(call)
-
-    def _answer_other(self, request: Request, out: Response) -> None:
+    def _answer_other(self, request: HttpRequest, out: HttpResponse) -> None:
         path, reading = request.path, request.method in ("GET", "HEAD")
         if reading and path == "/health":
             out.whole(200, _JSON, b'{"status":"ok"}')
         elif reading and path == "/ready":
-            out.whole(200 if self._door.ready else 503, _JSON, self._state())
+            out.whole(200 if self._state.ready else 503, _JSON, self._readiness())
         else:
-            call = Call(new_id(), time.time(), perf_counter_ns())
+            journal = Journal(new_id(), time.time(), perf_counter_ns())
             try:
                 if not (path + "/").startswith("/v1/models/") or not reading:
-                    raise _no_such_place(path, request.method)
-                if self._door.keys_required:
-                    self._door.find_key(bearer(request.header(b"authorization")), call.at)
+                    raise self._no_such_place(path, request.method)
+                if self._state.keys_required:
+                    self._state.find_key(bearer(request.header(b"authorization")), journal.at)
                 found = self._describe(unquote(path.removeprefix("/v1/models")))
-                call.status, call.outcome = 200, "served"
-                call.leave("admit", perf_counter_ns())
-                self._door.record(call)
-                out.whole(200, _JSON, found)
+                ending = Ending(status=200, outcome="served", body=found)
             except RequestError as error:
-                self._refuse(call, error, out)
+                ending = Ending(
+                    status=error.status,
+                    outcome="refused",
+                    code=error.code,
+                    body=error_body(error),
+                    retry_after=error.retry_after,
+                )
+            finish(self._state, journal, ending, out)
+
+    def _no_such_place(self, path: str, method: str) -> RequestError:
+        known = ", ".join(f"POST {one}" for one in sorted(self._parts.dialects))
+        places = f"{known}, GET /v1/models, GET /health, GET /ready"
+        if path in self._parts.dialects or path == "/v1/models":
+            return RequestError(
+                405,
+                "method_not_allowed",
+                f"{method[:20]} is not for {path}",
+                cure=f"this gateway answers {places}",
+            )
+        return RequestError(
+            404, "path_unknown", f"there is nothing at {path[:200]}", cure=f"it answers {places}"
+        )
 
     def _describe(self, rest: str) -> bytes:
         """The list of what can be named as ``model``, or the one that ``rest`` names."""
-        models = {name: _model(name) for name in self._door.routes}
+        models = {name: _model(name) for name in self._state.routes}
         if rest in ("", "/"):
             return msgspec.json.encode({"object": "list", "data": list(models.values())})
         return msgspec.json.encode(find_model(models, rest.removeprefix("/")))
 
-    def _state(self) -> bytes:
+    def _readiness(self) -> bytes:
         parts = self._parts
-        pools = [target.pool.statistics() for target in self._door.releases.targets()]
+        pools = [target.pool.statistics() for target in self._state.releases.targets()]
         return msgspec.json.encode(
             {
-                "ready": self._door.ready,
-                "release": self._door.digest,
-                "releases": self._door.releases.running(),
+                "ready": self._state.ready,
+                "release": self._state.digest,
+                "releases": self._state.releases.running(),
                 "worker": os.getpid(),
                 "cache": "up" if parts.store.up else "down",
                 "upstream": {
@@ -246,34 +236,10 @@ class Gateway:
                     "idle": sum(pool.idle for pool in pools),
                 },
                 "spool": "degraded" if parts.spool.statistics().degraded else "ok",
-                "queues": parts.door.queue.statistics(),
-                "idempotency": parts.door.idempotency.statistics(),
+                "queues": parts.state.queue.statistics(),
+                "idempotency": parts.state.idempotency.statistics(),
             }
         )
-
-
-def _stage_after(call: Call) -> str:
-    """The stage in which a request was when it ended early."""
-    for stage in ("admit", "render", "cache", "route", "call"):
-        if stage not in call.stages:
-            return stage
-    return "guard"
-
-
-def _no_such_place(path: str, method: str) -> RequestError:
-    places = (
-        "POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models, GET /health, GET /ready"
-    )
-    if path in _KINDS or path == "/v1/models":
-        return RequestError(
-            405,
-            "method_not_allowed",
-            f"{method[:20]} is not for {path}",
-            cure=f"this gateway answers {places}",
-        )
-    return RequestError(
-        404, "path_unknown", f"there is nothing at {path[:200]}", cure=f"it answers {places}"
-    )
 
 
 def _draining() -> RequestError:

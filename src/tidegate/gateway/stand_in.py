@@ -3,14 +3,31 @@ route's fixed text. It costs nothing and says so (``x-tidegate-served-by``)."""
 
 from __future__ import annotations
 
-from tidegate.base.errors import RequestError
-from tidegate.base.money import Usage
+import msgspec
+
+from tidegate.base import RequestError, Usage
 from tidegate.gateway.cache import ExactCache
-from tidegate.gateway.values import Answer, Call
-from tidegate.gateway.wire.openai import assemble, fixed_events
+from tidegate.gateway.neutral import (
+    STREAM_END,
+    Choice,
+    ChoiceEnd,
+    Completion,
+    MessageStart,
+    TextDelta,
+    TextPart,
+    UsageReport,
+)
+from tidegate.gateway.plan import broken
+from tidegate.gateway.values import Answer, Request
+from tidegate.ledger.receipts import ServedBy
 
 TEMPLATE = "template"
 """Named as the model of a fixed text."""
+
+
+class StandIn(msgspec.Struct, frozen=True):
+    answer: Answer
+    served_by: ServedBy
 
 
 def may_stand_in(error: RequestError) -> bool:
@@ -20,35 +37,38 @@ def may_stand_in(error: RequestError) -> bool:
     return error.status >= 500 or limited
 
 
-async def stand_in(cache: ExactCache, call: Call, error: RequestError) -> Answer | None:
-    """The answer to give instead of ``error``; None when there is none."""
-    route = call.plan.route
+async def stand_in(
+    cache: ExactCache, request: Request, key: bytes | None, error: RequestError
+) -> StandIn | None:
+    """What to give instead of ``error``; None when there is nothing. ``key``: under which answers
+    to this request are kept."""
+    route = request.plan.route
     if not may_stand_in(error) or (route.stale is None and route.template is None):
         return None
-    kept = await cache.recall(call)
-    killed = call.switched.models if call.switched is not None else ()
-    if kept is not None and kept.model not in killed:
-        call.served_by = "stale"
-        return kept
+    kept = await cache.recall(request, key)
+    if kept is not None and kept.model not in request.killed_models:
+        return StandIn(kept, "stale")
     if route.template is None or route.kind != "chat":
         return None
-    answer = _fixed(call, route.template.text)
-    guard = call.plan.guard
-    if guard is not None and guard.fault(answer) is not None:
+    answer = _fixed(request, route.template.text)
+    if broken(request.plan.checks, answer.facts) is not None:
         return None  # it is not what the route promises: the failure is told instead
-    call.served_by = "template"
-    return answer
+    return StandIn(answer, "template")
 
 
-def _fixed(call: Call, text: str) -> Answer:
-    nothing, name = Usage(), f"chatcmpl-{call.id}"
-    if call.stream:
-        body = fixed_events(name, TEMPLATE, text, nothing if call.wants_usage else None)
+def _fixed(request: Request, text: str) -> Answer:
+    nothing, name = Usage(), f"chatcmpl-{request.id}"
+    dialect, ask = request.dialect, request.ask
+    if ask.stream:
+        writer = dialect.writer(TEMPLATE, ask.shows_usage)
+        said = (MessageStart(name), TextDelta(0, text), ChoiceEnd(0, "stop"))
+        body = writer.write((*said, UsageReport(nothing), STREAM_END))
     else:
-        body = assemble(name, TEMPLATE, text, [], "stop", nothing)
+        choice = Choice((TextPart(text),), "stop")
+        body = dialect.write(Completion(name, (choice,), nothing), TEMPLATE)
     return Answer(
         body=body,
-        stream=call.stream,
+        stream=ask.stream,
         model=TEMPLATE,
         finish="stop",
         complete=True,

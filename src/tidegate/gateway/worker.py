@@ -14,10 +14,10 @@ from pathlib import Path
 
 import uvloop
 
-from tidegate.base.errors import TidegateError
+from tidegate.base import TidegateError
 from tidegate.gateway.boot import assemble
-from tidegate.gateway.server import Gateway
-from tidegate.gateway.wire.http_server import Connection, Server
+from tidegate.gateway.server import GatewayWorker
+from tidegate.gateway.wire.http_server import HttpConnection, HttpServer
 
 log = logging.getLogger("tidegate.gateway")
 
@@ -34,17 +34,17 @@ async def serve(state: Path, door: socket.socket, drain_seconds: float, alive: P
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     parts = assemble(state, os.environ)
-    gateway = Gateway(parts, alive)
+    gateway = GatewayWorker(parts, alive)
     await gateway.start()
-    server = Server(gateway.handle, parts.door.max_body_bytes, parts.door.max_connections)
+    server = HttpServer(gateway.handle, parts.state.max_body_bytes, parts.state.max_connections)
     gateway.server = server
-    parts.door.queue.crowd = server.load
-    listener = await loop.create_server(lambda: Connection(server), sock=door, backlog=2048)
+    parts.state.queue.crowd = server.load
+    listener = await loop.create_server(lambda: HttpConnection(server), sock=door, backlog=2048)
     # What was made up to here lives as long as the process: the collector need not walk it again.
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)  # requests make few cycles: looking seldom is enough
-    log.info("worker %d serves %s", os.getpid(), parts.door.digest)
+    log.info("worker %d serves %s", os.getpid(), parts.state.digest)
     gateway.pulse()
     await stop.wait()
     listener.close()

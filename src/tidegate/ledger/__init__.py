@@ -1,11 +1,9 @@
 """The truth: what happened to every request, and what it cost; append-only.
 
-Holds:    receipts, the spool, the loader, content, roll-ups, journeys, verdicts and decisions, the
-          questions over them, and the cursor that gives each new receipt once.
+Holds:    receipts, the spool, the loader, content, roll-ups, journeys, and the questions over them.
 Not here: judging what happened (evals to drift), drawing it (cli, console).
 Reads:    the spool.   Writes: PostgreSQL.
-Words:    receipt, spool, content, stage, journey, purpose, roll-up, retention, health, error class,
-          cursor, verdict, decision
+Words:    receipt, spool, content, stage, journey, roll-up, retention
 """
 
 from __future__ import annotations

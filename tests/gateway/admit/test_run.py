@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,10 +9,11 @@ from hypothesis import strategies as st
 
 from tests.gateway.calls import plans_of
 from tidegate.base.errors import RequestError
-from tidegate.base.ids import new_id
-from tidegate.gateway.admit.run import body_of, find_route, parse
-from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import Request
+from tidegate.gateway.admit.run import body_of, find_route
+from tidegate.gateway.dialects.openai_chat import OpenAIChat
+from tidegate.gateway.dialects.openai_embeddings import OpenAIEmbeddings
+from tidegate.gateway.ports import ClientRequest
+from tidegate.gateway.wire.http_server import HttpRequest
 
 PLANS = plans_of()
 KINDS = st.sampled_from(["chat", "embeddings"])
@@ -30,22 +29,21 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-def parsed(body: bytes, kind: str = "chat") -> Call:
-    call = Call(new_id(), time.time(), time.perf_counter_ns())
-    call.body = body
-    parse(call, kind)
-    return call
+DIALECTS = {"chat": OpenAIChat(), "embeddings": OpenAIEmbeddings()}
+
+
+def parsed(body: bytes, kind: str = "chat") -> ClientRequest:
+    return DIALECTS[kind].parse(body)
 
 
 @given(body=st.one_of(st.binary(max_size=60), JSON.map(msgspec.json.encode)), kind=KINDS)
 def test_any_body_is_read_or_refused(body: bytes, kind: str) -> None:
     try:
-        call = parsed(body, kind)
+        client = parsed(body, kind)
     except RequestError as error:
         assert (error.status, error.code) in [(400, "json_malformed"), (400, "request_invalid")]  # noqa: PT017 - a body that is read is as good
         return
-    assert call.head is not None
-    assert isinstance(call.head.model, str)
+    assert isinstance(client.model, str)
 
 
 @pytest.mark.parametrize(
@@ -80,20 +78,20 @@ def test_refusals_name_the_place(body: bytes, code: str, param: str | None) -> N
 
 
 def test_fields_are_kept_as_they_came() -> None:
-    call = parsed(b'{"model":"m","later": {"n": 1.10},"later2":null}')
-    assert {name: bytes(raw) for name, raw in call.fields.items()} == {
+    client = parsed(b'{"model":"m","later": {"n": 1.10},"later2":null}')
+    assert {name: bytes(raw) for name, raw in client.body_fields.items()} == {
         "model": b'"m"', "later": b'{"n": 1.10}', "later2": b"null",
     }  # fmt: skip
 
 
 def test_of_a_name_that_is_there_twice_one_is_read_and_the_same_is_passed_on() -> None:
     """Otherwise a cap would be held against one and the upstream could read the other."""
-    call = parsed(b'{"model":"a","max_tokens":1,"model":"b","max_tokens":9}')
-    assert (call.head.model, call.head.max_tokens) == ("b", 9)
-    assert {name: bytes(raw) for name, raw in call.fields.items()} == {
+    client = parsed(b'{"model":"a","max_tokens":1,"model":"b","max_tokens":9}')
+    assert (client.model, client.ask.fields) == ("b", {"max_tokens": b"9"})
+    assert {name: bytes(raw) for name, raw in client.body_fields.items()} == {
         "model": b'"b"', "max_tokens": b"9",
     }  # fmt: skip
-    (escaped,) = parsed(b'{"model":"a","\\u006dodel":"b"}').fields.values()
+    (escaped,) = parsed(b'{"model":"a","\\u006dodel":"b"}').body_fields.values()
     assert bytes(escaped) == b'"b"'
 
 
@@ -117,12 +115,12 @@ def test_any_unknown_route_is_a_bounded_refusal(name: str) -> None:
 
 
 def test_a_body_that_was_too_large_or_is_packed_is_refused() -> None:
-    request = Request()
+    request = HttpRequest()
     request.too_large = True
     with pytest.raises(RequestError) as caught:
         body_of(request, 100)
     assert (caught.value.status, caught.value.code) == (413, "body_too_large")
-    request = Request()
+    request = HttpRequest()
     request._headers[b"content-encoding"] = b"gzip"
     with pytest.raises(RequestError) as caught:
         body_of(request, 100)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.calls import plans_of
 from tidegate.base.errors import RequestError
 from tidegate.gateway.admit.switched import switchboard
 from tidegate.gateway.render.rules import output_cap, prompt_cap
@@ -24,15 +23,9 @@ PLANS = plans_of()
 def admitted(route: str = "plain", **switched: Any) -> Switched:
     """What a request for ``route`` finds switched."""
 
-    async def ask() -> Switched:
-        call = chat_call(PLANS[route])
-        board = switchboard(SwitchSnapshot(version=3, **switched))
-        assert board is not None
-        board.admit(call)
-        assert call.switched is not None
-        return call.switched
-
-    return asyncio.run(ask())
+    board = switchboard(SwitchSnapshot(version=3, **switched))
+    assert board is not None
+    return board.admit(PLANS[route], "acme")
 
 
 def test_without_kills_and_caps_there_is_no_board() -> None:

@@ -6,7 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tidegate.gateway.cache.key import INERT, cache_key, why_not
+from tests.gateway.calls import CHAT
+from tidegate.gateway.cache.key import cache_key as key_of
+from tidegate.gateway.cache.key import why_not
+
+INERT = CHAT.inert
 
 PRINT = b"\x01" * 32
 VALUES = st.one_of(st.binary(max_size=12), st.sampled_from([b"1", b'"a"', b"null", b"1:a=1:"]))
@@ -14,6 +18,10 @@ NAMES = st.one_of(st.text(max_size=8), st.sampled_from(["a", "a=1:V", "3,1:abc",
 FIELDS = st.dictionaries(NAMES.filter(lambda name: name not in INERT), VALUES, max_size=5)
 TENANTS = st.one_of(st.none(), st.text(min_size=1, max_size=6))
 FORMS = st.sampled_from(["whole", "stream", "stream+usage"])
+
+
+def cache_key(tenant: str | None, print_: bytes, fields: dict[str, bytes], form: str) -> bytes:
+    return key_of(tenant, print_, fields, form, INERT)
 
 
 @given(tenant=TENANTS, fields=FIELDS, form=FORMS, name=NAMES, value=VALUES)

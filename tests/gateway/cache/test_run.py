@@ -9,17 +9,19 @@ import statistics
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from tests.gateway.calls import ANSWER, chat_call, plans_of
+from tests.gateway.calls import ANSWER, CHAT, chat_request, plans_of
 from tests.gateway.loops import run, soon, until
 from tidegate.gateway.cache import ExactCache, near
 from tidegate.gateway.cache.key import cache_key
 from tidegate.gateway.cache.rules import may_keep
-from tidegate.gateway.cache.run import CacheStatistics, Flight
-from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.cache.run import CacheStatistics, Lookup
+from tidegate.gateway.plan import Plan
+from tidegate.gateway.values import Answer, Request
 from tidegate.stores.open import running
 from tidegate.stores.valkey import valkey_spec, valkey_url
 from tidegate.stores.valkey_client import ValkeyClient
@@ -37,6 +39,10 @@ WAIT = 0.5
 """Deadline of the store's commands here: a loaded machine is not an absent Valkey."""
 
 
+def with_route(**changes: Any) -> Plan:
+    return msgspec.structs.replace(PLAN, route=msgspec.structs.replace(PLAN.route, **changes))
+
+
 @asynccontextmanager
 async def workers(
     url: str, count: int = 1, deadline: float = WAIT
@@ -52,12 +58,24 @@ async def workers(
             await client.stop()
 
 
-async def look(
-    cache: ExactCache, call: Call, control: str | None = None
-) -> tuple[Answer | None, Flight | None]:
+class Asked:
+    """One request, and how the cache answered it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.cache: str | None = None
+
+
+def ask(plan: Plan = PLAN, **more: Any) -> Asked:
+    return Asked(chat_request(plan, **more))
+
+
+async def look(cache: ExactCache, asked: Asked, control: str | None = None) -> Lookup:
     """As the path does: at hand first, then wherever it is."""
-    near = cache.at_hand(call, control)
-    return (near, None) if near is not None else await cache.look(call)
+    near = cache.at_hand(asked.request, asked.request.ask, control)
+    found = near if near.answer is not None else await cache.look(asked.request, near)
+    asked.cache = found.result
+    return found
 
 
 class Upstream:
@@ -69,17 +87,19 @@ class Upstream:
         self.answer = answer
 
     async def serve(
-        self, cache: ExactCache, call: Call, control: str | None = None
+        self, cache: ExactCache, asked: Asked, control: str | None = None
     ) -> Answer | None:
         """What the path does around the cache."""
-        kept, flight = await look(cache, call, control)
-        if kept is not None:
-            return kept
+        found = await look(cache, asked, control)
+        flight, ttl = found.flight, asked.request.plan.route.cache_ttl
+        if found.answer is not None:
+            return found.answer
         try:
             self.asked += 1
             await asyncio.sleep(self.seconds)
             if flight is not None and self.answer is not None:
-                cache.keep(flight, self.answer, call.plan.route.cache_ttl)
+                assert ttl is not None
+                cache.keep(flight, self.answer, ttl)
             return self.answer
         finally:
             if flight is not None:
@@ -90,7 +110,7 @@ def test_a_miss_then_a_hit(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url, 2) as (one, two):
             upstream = Upstream(0)
-            first, second, third = (chat_call(PLAN) for _ in range(3))
+            first, second, third = (ask() for _ in range(3))
             assert await upstream.serve(one, first) == ANSWER
             kept = await upstream.serve(one, second)
             assert kept is not None
@@ -105,15 +125,14 @@ def test_a_miss_then_a_hit(valkey_url: str) -> None:
 
 
 def test_what_is_kept_goes_when_its_time_is_over(valkey_url: str) -> None:
-    plan = plans_of()["plan"]
-    plan.route = msgspec.structs.replace(plan.route, cache_ttl=0.05)
+    plan = with_route(cache_ttl=0.05)
 
     async def main() -> None:
         async with workers(valkey_url) as (cache,):
             upstream = Upstream(0)
-            await upstream.serve(cache, chat_call(plan))
+            await upstream.serve(cache, ask(plan))
             await asyncio.sleep(0.1)
-            late = chat_call(plan)
+            late = ask(plan)
             await upstream.serve(cache, late)
             assert (late.cache, upstream.asked) == ("miss", 2)
 
@@ -124,10 +143,8 @@ def test_tenants_and_forms_share_nothing(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url) as (cache,):
             upstream = Upstream(0)
-            calls = [chat_call(PLAN), chat_call(PLAN, tenant="other"), chat_call(PLAN, tenant=None)]
-            calls += [chat_call(PLAN), chat_call(PLAN)]
-            calls[3].stream = True
-            calls[4].stream = calls[4].wants_usage = True
+            calls = [ask(), ask(tenant="other"), ask(tenant=None), ask(stream=True)]
+            calls.append(ask(stream=True, stream_options={"include_usage": True}))
             for call in calls:
                 await upstream.serve(cache, call)
             assert [call.cache for call in calls] == ["miss"] * 5
@@ -139,7 +156,7 @@ def test_routes_without_a_cache_and_fresh_answers_pass_by(valkey_url: str) -> No
     async def main() -> None:
         async with workers(valkey_url) as (cache,):
             upstream = Upstream(0)
-            off, warm, told = chat_call(UNCACHED), chat_call(PLAN, temperature=1), chat_call(PLAN)
+            off, warm, told = ask(UNCACHED), ask(temperature=1), ask()
             await upstream.serve(cache, off)
             await upstream.serve(cache, warm)
             await upstream.serve(cache, told, "no-cache")
@@ -156,7 +173,7 @@ def test_identical_calls_are_asked_once(valkey_url: str, count: int) -> None:
     async def main() -> None:
         async with workers(valkey_url, count) as caches:
             upstream = Upstream(0.1)
-            calls = [chat_call(PLAN) for _ in range(20)]
+            calls = [ask() for _ in range(20)]
             answers = await soon(
                 asyncio.gather(
                     *(upstream.serve(caches[n % count], call) for n, call in enumerate(calls))
@@ -182,9 +199,9 @@ def test_a_leader_that_brings_nothing_lets_the_others_go_on(
         async with workers(valkey_url, count) as caches:
             unkept = msgspec.structs.replace(ANSWER, complete=False, finish="length")
             leader = Upstream(0.1, None if how == "no answer" else unkept)
-            led = asyncio.create_task(leader.serve(caches[0], chat_call(PLAN)))
+            led = asyncio.create_task(leader.serve(caches[0], ask()))
             await until(lambda: leader.asked)
-            others, calls = Upstream(0), [chat_call(PLAN) for _ in range(3)]
+            others, calls = Upstream(0), [ask() for _ in range(3)]
             waiting = [asyncio.create_task(others.serve(caches[-1], call)) for call in calls]
             await asyncio.sleep(0.03)
             if how == "cancelled":
@@ -201,11 +218,11 @@ def test_a_leader_that_brings_nothing_lets_the_others_go_on(
 def test_a_worker_that_died_does_not_hold_the_others_to_their_end(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url, 2) as (dead, alive):
-            _, flight = await look(dead, chat_call(PLAN))
+            flight = (await look(dead, ask())).flight
             assert flight is not None  # and nothing is heard of it any more
-            upstream, call = Upstream(0), chat_call(PLAN, seconds=2.0)
+            upstream, call = Upstream(0), ask(seconds=2.0)
             assert await upstream.serve(alive, call) == ANSWER
-            left = call.deadline - asyncio.get_running_loop().time()
+            left = call.request.deadline - asyncio.get_running_loop().time()
             assert left > 0.5, "there must be time left for a call of its own"
             dead.leave(flight)
 
@@ -215,13 +232,14 @@ def test_a_worker_that_died_does_not_hold_the_others_to_their_end(valkey_url: st
 def test_a_request_that_stops_waiting_for_valkey_gives_its_lease_back(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url, 2) as (one, two):
-            task = asyncio.create_task(look(one, chat_call(PLAN)))
+            task = asyncio.create_task(look(one, ask()))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.sleep(0.05)
-            kept, flight = await soon(look(two, chat_call(PLAN)), 1)
-            assert kept is None
+            found = await soon(look(two, ask()), 1)
+            flight = found.flight
+            assert found.answer is None
             assert flight is not None
             assert flight.lease is not None, "the key was free"
             two.leave(flight)
@@ -233,11 +251,12 @@ def test_an_entry_of_another_version_is_a_miss_and_is_replaced(valkey_url: str) 
     async def main() -> None:
         client = ValkeyClient(valkey_url, deadline=WAIT)
         await client.start()
-        key = b"tg:x:" + cache_key("acme", PLAN.fingerprint, {}, "whole")
+        fields, form = chat_request(PLAN).ask.fields, "openai-chat whole"
+        key = b"tg:x:" + cache_key("acme", PLAN.fingerprint, fields, form, CHAT.inert)
         for junk in (b"E", b"E\xc1garbage", b"E\x81\xa1x\x01", b"", b"Z9"):
             await client.call(b"SET", key, junk)
             cache, upstream = ExactCache(client), Upstream(0)
-            first, second = chat_call(PLAN), chat_call(PLAN)
+            first, second = ask(), ask()
             assert await upstream.serve(cache, first) == ANSWER
             assert await upstream.serve(cache, second) is not None
             assert [first.cache, second.cache] == ["miss", "hit"]
@@ -255,12 +274,12 @@ def test_a_worker_remembers_for_a_second_what_was_asked_again(
     async def main() -> None:
         async with workers(valkey_url) as (cache,):
             upstream = Upstream(0)
-            await upstream.serve(cache, chat_call(PLAN))
+            await upstream.serve(cache, ask())
             assert len(cache._near) == 0, "what is asked once takes no memory"
-            await upstream.serve(cache, chat_call(PLAN))
+            await upstream.serve(cache, ask())
             commands = cache._leases._store.statistics().commands
             monkeypatch.setattr(cache, "_near", Aged(cache._near, entry_age))
-            assert await upstream.serve(cache, chat_call(PLAN)) is not None
+            assert await upstream.serve(cache, ask()) is not None
             asked = cache._leases._store.statistics().commands - commands
             assert asked == (0 if entry_age < 1 else 1)
 
@@ -291,7 +310,7 @@ def test_an_answer_too_large_is_not_kept_and_its_lease_ends(valkey_url: str) -> 
         async with workers(valkey_url, 2) as caches:
             upstream = Upstream(0, msgspec.structs.replace(ANSWER, body=b"x" * (2 << 20)))
             for cache in caches:
-                call = chat_call(PLAN)
+                call = ask()
                 await soon(upstream.serve(cache, call), 1)
                 assert call.cache == "miss"
                 await asyncio.sleep(0.05)
@@ -317,7 +336,7 @@ def test_which_answers_may_be_kept(changes: dict[str, object], kept: bool) -> No
 
 
 async def timed(upstream: Upstream, cache: ExactCache) -> tuple[str, float]:
-    started, call = asyncio.get_running_loop().time(), chat_call(PLAN)
+    started, call = asyncio.get_running_loop().time(), ask()
     assert await upstream.serve(cache, call) == ANSWER
     return call.cache, asyncio.get_running_loop().time() - started
 
@@ -326,7 +345,7 @@ async def until_cached(cache: ExactCache) -> None:
     upstream = Upstream(0)
     async with asyncio.timeout(10):
         while True:
-            call = chat_call(PLAN)
+            call = ask()
             await upstream.serve(cache, call)
             if call.cache == "hit":
                 return
@@ -375,7 +394,7 @@ def test_while_valkey_is_away_identical_calls_of_a_worker_still_wait_for_one(
 ) -> None:
     async def main() -> None:
         async with workers(valkey_url(app_folder)) as (cache,):
-            upstream, calls = Upstream(0.05), [chat_call(PLAN) for _ in range(5)]
+            upstream, calls = Upstream(0.05), [ask() for _ in range(5)]
             await asyncio.gather(*(upstream.serve(cache, call) for call in calls))
             assert upstream.asked == 1
             assert sorted(call.cache for call in calls) == ["down"] + ["shared"] * 4
@@ -385,15 +404,15 @@ def test_while_valkey_is_away_identical_calls_of_a_worker_still_wait_for_one(
 
 @pytest.mark.parametrize("found", [b"\x81\xa5model\xa1\xff", b"\x81\xa5model\xa1m", b"{}", b""])
 def test_what_cannot_be_read_is_no_kept_answer(valkey_url: str, found: bytes) -> None:
-    plan = plans_of()["plan"]
-    plan.route = msgspec.structs.replace(plan.route, stale=60.0)
+    plan = with_route(stale=60.0)
 
     async def main() -> None:
         async with workers(valkey_url) as (cache,):
-            call = chat_call(plan)
-            assert cache.at_hand(call, None) is None
-            assert call.cache_key is not None
-            await cache._store.call(b"SET", b"tg:s:" + call.cache_key, found)
-            assert await cache.recall(call) is None
+            request = chat_request(plan)
+            known = cache.at_hand(request, request.ask, None)
+            assert known.answer is None
+            assert known.key is not None
+            await cache._store.call(b"SET", b"tg:s:" + known.key, found)
+            assert await cache.recall(request, known.key) is None
 
     run(main())

@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.calls import chat_request, new_journal, plans_of, within
 from tests.gateway.loops import run
 from tests.gateway.releases import sample_release
 from tests.gateway.wire.raw import answering, raw_server, read_request
 from tidegate.base.errors import RequestError
-from tidegate.gateway.call import Target, ask_whole, make_target
+from tidegate.gateway.call import ask_whole
 from tidegate.gateway.call import run as call_run
+from tidegate.gateway.journal import Journal
 from tidegate.gateway.render import render
-from tidegate.gateway.values import Call
+from tidegate.gateway.targets import Target, make_target
 
 BODY = b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -32,22 +33,25 @@ def claude(port: int) -> Target:
     return make_target(MODELS["claude"], f"http://127.0.0.1:{port}/v1", None)
 
 
-async def asked(targets: list[Target], **body: object) -> tuple[Call, bytes | RequestError]:
-    """The call, and its answer or the error; no connection is left."""
-    call = chat_call(PLAIN, **body)
-    await render(call)
+async def asked(targets: list[Target], **body: object) -> tuple[Journal, bytes | RequestError]:
+    """The journal, and the answer or the error; no connection is left."""
+    request, journal = chat_request(PLAIN, **body), new_journal()
+    ask = (await render(request)).ask
     try:
-        return call, (await ask_whole(call, targets)).body
+        answered = await ask_whole(journal, ask, targets, PLAIN.terms, within())
+        answered.attempt.answer(answered.answer.usage)
+        return journal, answered.answer.body
     except RequestError as error:
-        return call, error
+        return journal, error
     finally:
         assert [target.pool.statistics().busy for target in targets] == [0] * len(targets)
 
 
 def over(
-    answers: tuple[bytes, ...], work: Callable[[int], Awaitable[tuple[Call, bytes | RequestError]]]
-) -> tuple[Call, bytes | RequestError]:
-    async def main() -> tuple[Call, bytes | RequestError]:
+    answers: tuple[bytes, ...],
+    work: Callable[[int], Awaitable[tuple[Journal, bytes | RequestError]]],
+) -> tuple[Journal, bytes | RequestError]:
+    async def main() -> tuple[Journal, bytes | RequestError]:
         async with raw_server(answering(*answers)) as server:
             return await work(server.port)
 
@@ -55,23 +59,23 @@ def over(
 
 
 def test_a_model_that_cannot_be_asked_this_is_passed_over() -> None:
-    call, found = over((OK,), lambda port: asked([claude(port), small(port)], logprobs=True))
+    journal, found = over((OK,), lambda port: asked([claude(port), small(port)], logprobs=True))
     assert found == BODY
-    assert [attempt.model for attempt in call.attempts] == ["small"]
+    assert [attempt.model for attempt in journal.attempts] == ["small"]
 
 
 def test_the_first_error_is_told_not_that_of_a_fallback_which_cannot_be_asked() -> None:
-    call, found = over((BUSY,), lambda port: asked([small(port), claude(port)], logprobs=True))
+    journal, found = over((BUSY,), lambda port: asked([small(port), claude(port)], logprobs=True))
     assert isinstance(found, RequestError)
     assert (found.status, found.code) == (502, "upstream_error")
-    assert [attempt.model for attempt in call.attempts] == ["small"]
+    assert [attempt.model for attempt in journal.attempts] == ["small"]
 
 
 def test_when_no_model_can_be_asked_the_caller_is_told_why() -> None:
-    call, found = over((OK,), lambda port: asked([claude(port), claude(port)], logprobs=True))
+    journal, found = over((OK,), lambda port: asked([claude(port), claude(port)], logprobs=True))
     assert isinstance(found, RequestError)
     assert (found.status, found.code, found.param) == (400, "parameter_unsupported", "logprobs")
-    assert not call.attempts
+    assert not journal.attempts
 
 
 @pytest.mark.parametrize(("works", "tries"), [(0.0, 3), (0.1, 2)])
@@ -117,13 +121,13 @@ ECHO = b'{"error":{"message":"key sk-very-secret is not for this","code":"sk-ver
 def test_an_upstream_that_repeats_our_key_is_not_quoted(status: int) -> None:
     answer = b"HTTP/1.1 %d No\r\ncontent-length: %d\r\n\r\n%b" % (status, len(ECHO), ECHO)
 
-    async def work(port: int) -> tuple[Call, bytes | RequestError]:
+    async def work(port: int) -> tuple[Journal, bytes | RequestError]:
         target = make_target(MODELS["small"], f"http://127.0.0.1:{port}/v1", "sk-very-secret")
         return await asked([target])
 
-    call, found = over((answer,), work)
+    journal, found = over((answer,), work)
     assert isinstance(found, RequestError)
-    assert "sk-very-secret" not in f"{found} {found.code} {found.cure} {call.attempts}"
+    assert "sk-very-secret" not in f"{found} {found.code} {found.cure} {journal.attempts}"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -155,10 +159,10 @@ def test_what_an_upstream_says_is_cut_short() -> None:
 
 def test_an_outage_is_told_before_what_another_provider_has_no_counterpart_of() -> None:
     """It may pass, so it is stood in for and never kept for good under an idempotency key."""
-    call, found = over((BUSY,), lambda port: asked([claude(port), small(port)], logprobs=True))
+    journal, found = over((BUSY,), lambda port: asked([claude(port), small(port)], logprobs=True))
     assert isinstance(found, RequestError)
     assert (found.status, found.code) == (502, "upstream_error")
-    assert [attempt.model for attempt in call.attempts] == ["small"]
+    assert [attempt.model for attempt in journal.attempts] == ["small"]
 
 
 def said(code: bytes) -> bytes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.calls import chat_request, new_journal, plans_of, within
 from tests.gateway.loops import run, until
 from tests.gateway.releases import sample_release
-from tidegate.gateway.call import KeySetting, Target, ask_stream, make_target
-from tidegate.gateway.call.keys import KeyStatistics
+from tidegate.gateway.call import ask_stream
 from tidegate.gateway.render import render
+from tidegate.gateway.targets import KeySetting, Target, make_target
+from tidegate.gateway.targets.keys import KeyStatistics
 from tidegate.testing import ModelServer, Refuse, Script, Step
 
 OLD, NEW = "key-that-was", "key-that-comes"
@@ -28,13 +29,12 @@ class Load:
 
     async def client(self) -> None:
         while not self.stop:
-            call = chat_call(self.plan, seconds=30.0, stream=True)
-            await render(call)
-            call.stream = True
-            stream = await ask_stream(call, [self.target])
+            request, on = chat_request(self.plan, stream=True), self.plan.terms
+            ask = (await render(request)).ask
+            stream = await ask_stream(new_journal(), ask, [self.target], on, within(30.0))
             while await stream.next():
                 pass
-            stream.close()
+            stream.release()
             self.ended += 1
 
     async def more(self, count: int) -> None:

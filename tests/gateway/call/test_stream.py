@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.calls import chat_request, new_journal, plans_of
 from tests.gateway.loops import run
 from tidegate.base.money import Usage
-from tidegate.gateway.call import Stream, make_target
-from tidegate.gateway.call.providers.openai import OpenAIProvider
+from tidegate.gateway.call import Stream
 from tidegate.gateway.call.stream import HELD_EVENTS, MOST_SKIPPED
+from tidegate.gateway.call.turns import Turn
+from tidegate.gateway.plan import Plan
+from tidegate.gateway.targets import make_target
 from tidegate.gateway.values import Answer
 from tidegate.gateway.wire.upstream import UpstreamFault
 
@@ -44,6 +46,13 @@ class Pieces:
         self.finished += 1
 
 
+def stream_of(connection: Any, plan: Plan = PLAN, **body: Any) -> Stream:
+    """A stream of the model ``small`` over ``connection``."""
+    ask = chat_request(plan, **body).ask
+    turn = Turn(SMALL, new_journal().begin("small"), 0)
+    return Stream(ask, turn, connection, SMALL.keys.take(0.0), plan.terms)
+
+
 def relayed(
     pieces: list[bytes], fault: UpstreamFault | None = None, wants_usage: bool = True
 ) -> tuple[list[bytes], UpstreamFault | None, Answer]:
@@ -51,8 +60,7 @@ def relayed(
 
     async def main() -> tuple[list[bytes], UpstreamFault | None, Answer]:
         connection: Any = Pieces(pieces, fault)
-        reader = OpenAIProvider().events("m", wants_usage)
-        stream = Stream(chat_call(PLAN), SMALL, connection, reader, 0, SMALL.keys.take(0.0))
+        stream = stream_of(connection, stream=True, stream_options={"include_usage": wants_usage})
         out: list[bytes] = []
         broken = None
         try:
@@ -62,8 +70,10 @@ def relayed(
         except UpstreamFault as error:
             broken = error
         answer = stream.answer(b"".join(out))
-        stream.close(broken.code if broken else None)
-        stream.close()
+        if broken is None:
+            stream.release()
+        stream.drop("upstream_cut" if broken is None else broken.code)
+        stream.release()
         assert connection.finished == 1
         return out, broken, answer
 
@@ -241,8 +251,7 @@ def test_an_answer_may_have_so_many_bytes() -> None:
 
     async def main() -> str | None:
         connection: Any = Pieces([text("word" * 20)] * 20)
-        reader = OpenAIProvider().events("m", True)
-        stream = Stream(chat_call(plan), SMALL, connection, reader, 0, SMALL.keys.take(0.0))
+        stream = stream_of(connection, plan, stream=True)
         try:
             await stream.commit(1.0)
             while await stream.next():
@@ -250,7 +259,7 @@ def test_an_answer_may_have_so_many_bytes() -> None:
         except UpstreamFault as fault:
             return fault.code
         finally:
-            stream.close("upstream_too_large")
+            stream.drop("upstream_too_large")
         return None
 
     assert run(main()) == "upstream_too_large"
@@ -259,10 +268,8 @@ def test_an_answer_may_have_so_many_bytes() -> None:
 def test_what_a_broken_answer_is_billed_is_what_the_provider_said_or_an_estimate() -> None:
     async def main(pieces: list[bytes]) -> Usage:
         connection: Any = Pieces(pieces, CUT)
-        reader = OpenAIProvider().events("m", True)
-        call = chat_call(PLAN)
-        call.upstream = {"messages": b"x" * 40}
-        stream = Stream(call, SMALL, connection, reader, 0, SMALL.keys.take(0.0))
+        messages = [{"role": "user", "content": "x" * 8}]  # 40 bytes
+        stream = stream_of(connection, stream=True, messages=messages)
         await stream.commit(1.0)
         with pytest.raises(UpstreamFault):
             await stream.rest(1 << 20)

@@ -9,15 +9,23 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-from tests.gateway.calls import ANSWER, chat_call, plans_of
+from tests.gateway.calls import ANSWER, chat_request, plans_of
 from tests.gateway.loops import run, soon
 from tidegate.base.errors import RequestError
-from tidegate.gateway.idempotency import Idempotency
+from tidegate.gateway.idempotency import Idempotency, IdempotencyHold
 from tidegate.gateway.idempotency import run as module
 from tidegate.gateway.idempotency.run import IdempotencyStatistics
+from tidegate.gateway.values import Answer
 from tidegate.stores.valkey_client import ValkeyClient
 
 PLAN = plans_of()["plain"]
+
+
+async def hold(keys: Idempotency) -> IdempotencyHold:
+    """The hold on the key "k" for a request that leads."""
+    found = await keys.look(chat_request(PLAN), "k")
+    assert isinstance(found, IdempotencyHold)
+    return found
 
 
 @asynccontextmanager
@@ -36,13 +44,12 @@ async def workers(url: str) -> AsyncIterator[tuple[Idempotency, Idempotency]]:
 def test_who_can_wait_no_longer_is_told(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url) as (one, two):
-            first = chat_call(PLAN)
-            assert await one.look(first, "k") is None
+            first = await hold(one)
             with pytest.raises(RequestError) as told:
-                await soon(two.look(chat_call(PLAN, seconds=0.1), "k"))
+                await soon(two.look(chat_request(PLAN, seconds=0.1), "k"))
             assert (told.value.status, told.value.code) == (409, "idempotency_in_flight")
             assert told.value.retry_after == "1"
-            first.again.leave()
+            first.leave()
 
     run(main())
 
@@ -54,15 +61,14 @@ def test_a_hold_is_renewed_while_its_request_runs_and_ends_with_it(
 
     async def main() -> None:
         async with workers(valkey_url) as (one, two):
-            first, second = chat_call(PLAN), chat_call(PLAN)
-            assert await one.look(first, "k") is None
-            waiting = asyncio.create_task(two.look(second, "k"))
+            first = await hold(one)
+            waiting = asyncio.create_task(two.look(chat_request(PLAN), "k"))
             await asyncio.sleep(1.5)
             assert not waiting.done()
-            first.again.keep(ANSWER)
-            first.again.leave()
+            first.keep(ANSWER)
+            first.leave()
             answer = await soon(waiting)
-            assert answer is not None
+            assert isinstance(answer, Answer)
             assert answer.body == ANSWER.body
             assert answer.stored_at is not None
             assert one.statistics() == IdempotencyStatistics(held=0, kept=1, replayed=0)
@@ -78,17 +84,15 @@ def test_a_hold_that_nobody_renews_runs_out(
 
     async def main() -> None:
         async with workers(valkey_url) as (one, two):
-            dead, second = chat_call(PLAN), chat_call(PLAN)
-            assert await one.look(dead, "k") is None
-            dead.again._timer.cancel()  # its worker was killed
-            assert await soon(two.look(second, "k")) is None
-            dead.again.keep(ANSWER)  # too late: the key is another's
+            dead = await hold(one)
+            assert dead._timer is not None
+            dead._timer.cancel()  # its worker was killed
+            second = await soon(hold(two))
+            dead.keep(ANSWER)  # too late: the key is another's
             await asyncio.sleep(0.05)
-            second.again.leave()
+            second.leave()
             await asyncio.sleep(0.05)
-            third = chat_call(PLAN)
-            assert await soon(two.look(third, "k")) is None
-            third.again.leave()
+            (await soon(hold(two))).leave()
 
     run(main())
 
@@ -96,19 +100,18 @@ def test_a_hold_that_nobody_renews_runs_out(
 def test_who_waits_leads_when_the_first_brings_nothing(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url) as (one, two):
-            first = chat_call(PLAN)
-            assert await one.look(first, "k") is None
-            calls = [chat_call(PLAN) for _ in range(5)]
-            waiting = [asyncio.create_task(two.look(call, "k")) for call in calls]
+            first = await hold(one)
+            waiting = [asyncio.create_task(two.look(chat_request(PLAN), "k")) for _ in range(5)]
             await asyncio.sleep(0.05)
-            first.again.leave()
+            first.leave()
             await asyncio.sleep(0.3)
             assert sum(task.done() for task in waiting) == 1, "one at a time"
-            leader = next(call for call in calls if call.again is not None)
-            leader.again.keep(ANSWER)
-            leader.again.leave()
+            leader = next(task.result() for task in waiting if task.done())
+            assert isinstance(leader, IdempotencyHold)
+            leader.keep(ANSWER)
+            leader.leave()
             answers = await soon(asyncio.gather(*waiting))
-            assert sum(answer is not None for answer in answers) == 4
+            assert sum(isinstance(answer, Answer) for answer in answers) == 4
 
     run(main())
 
@@ -120,14 +123,13 @@ def test_an_answer_too_large_to_keep_is_not_made_twice(
 
     async def main() -> None:
         async with workers(valkey_url) as (one, two):
-            first = chat_call(PLAN)
-            assert await one.look(first, "k") is None
-            first.again.keep(msgspec.structs.replace(ANSWER, body=b"x" * 2000))
-            first.again.leave()
+            first = await hold(one)
+            first.keep(msgspec.structs.replace(ANSWER, body=b"x" * 2000))
+            first.leave()
             await asyncio.sleep(0.05)
-            with pytest.raises(RequestError) as told:
-                await two.look(chat_call(PLAN), "k")
-            assert told.value.code == "idempotency_answer_not_kept"
+            told = await two.look(chat_request(PLAN), "k")
+            assert isinstance(told, RequestError)
+            assert told.code == "idempotency_answer_not_kept"
 
     run(main())
 
@@ -135,13 +137,11 @@ def test_an_answer_too_large_to_keep_is_not_made_twice(
 def test_a_request_that_is_cancelled_while_it_asks_holds_nothing(valkey_url: str) -> None:
     async def main() -> None:
         async with workers(valkey_url) as (one, two):
-            task = asyncio.create_task(one.look(chat_call(PLAN), "k"))
+            task = asyncio.create_task(one.look(chat_request(PLAN), "k"))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.sleep(0.05)
-            call = chat_call(PLAN)
-            assert await soon(two.look(call, "k"), 1) is None
-            call.again.leave()
+            (await soon(hold(two), 1)).leave()
 
     run(main())

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.gateway.queue.rules import (
-    Standing,
+    QueueLoad,
     arrive,
     lowest,
     predicted_wait,
@@ -17,7 +17,7 @@ from tidegate.gateway.queue.rules import (
 
 COUNTS = st.tuples(*(st.integers(0, 20),) * 3)
 STANDINGS = st.builds(
-    Standing,
+    QueueLoad,
     concurrent=st.integers(1, 20),
     most=st.integers(0, 40),
     in_use=st.integers(0, 25),
@@ -28,7 +28,7 @@ STANDINGS = st.builds(
 
 @given(STANDINGS, st.integers(0, 2), st.floats(0, 60))
 def test_every_request_takes_waits_or_is_told_no_for_a_reason(
-    standing: Standing, priority: int, patience: float
+    standing: QueueLoad, priority: int, patience: float
 ) -> None:
     verdict = arrive(standing, priority, patience)
     assert verdict.reason
@@ -55,7 +55,7 @@ def test_every_request_takes_waits_or_is_told_no_for_a_reason(
 
 
 @given(STANDINGS, st.floats(0, 60))
-def test_a_higher_priority_is_never_treated_worse(standing: Standing, patience: float) -> None:
+def test_a_higher_priority_is_never_treated_worse(standing: QueueLoad, patience: float) -> None:
     order = ["full", "late", "displace", "wait", "take"]
     ranks = []
     for priority in (0, 1, 2):
@@ -74,7 +74,7 @@ def test_the_prediction_grows_with_those_ahead_and_falls_with_places(
 
 
 def test_nobody_is_shed_on_a_prediction_that_nobody_can_make() -> None:
-    standing = Standing(1, 10, 1, (0, 9, 0), 0.0)
+    standing = QueueLoad(1, 10, 1, (0, 9, 0), 0.0)
     assert arrive(standing, 1, 0.1).kind == "wait"
 
 

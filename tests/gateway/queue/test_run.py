@@ -19,7 +19,7 @@ from tests.gateway.loops import run, soon, until
 from tidegate.base.errors import RequestError
 from tidegate.gateway.queue import run as queue_run
 from tidegate.gateway.queue import slots
-from tidegate.gateway.queue.run import Place, QueueStatistics, RouteQueue
+from tidegate.gateway.queue.run import QueuePlace, QueueStatistics, RouteQueue
 from tidegate.gateway.queue.slots import Row, Slots
 from tidegate.release.values import QueueSettings
 
@@ -315,7 +315,7 @@ def test_a_worker_that_stops_inside_the_lock_stops_no_loop(tmp_path: Path) -> No
             await asyncio.sleep(0.02)  # a loop that stood still would never come to what follows
             assert not waiting.done()
             os.close(other)
-            place: Place = await soon(waiting)
+            place: QueuePlace = await soon(waiting)
             place.leave()
 
     run(main())

@@ -6,8 +6,8 @@ import pytest
 
 from tests.gateway.releases import sample_release
 from tidegate.base.money import Usage
-from tidegate.gateway.record.rules import cost, truth
-from tidegate.gateway.values import Call, Line
+from tidegate.gateway.plan import CountedLimit
+from tidegate.gateway.record.rules import cost, used_of
 from tidegate.ledger.receipts import Attempt
 from tidegate.stores.windows import Unit
 
@@ -19,48 +19,43 @@ def failed(status: int | None, code: str) -> Attempt:
     return Attempt(model="small", ms=1.0, status=status, code=code)
 
 
-def call(**what: object) -> Call:
-    made = Call("0" * 32, 0.0, 0)
-    for name, value in what.items():
-        setattr(made, name, value)
-    return made
+def answered(model: str, usage: Usage | None = USAGE) -> Attempt:
+    return Attempt(model=model, ms=1.0, status=200, usage=usage)
 
 
 @pytest.mark.parametrize(
-    ("what", "expected"),
+    ("attempts", "expected"),
     [
-        ({"usage": USAGE, "model": "small"}, 3.0),
-        ({"usage": USAGE, "model": "unpriced"}, None),
-        ({"usage": USAGE, "model": "gone"}, None),
-        ({"usage": USAGE, "model": None}, None),
-        ({"cache": "hit", "replayed": USAGE, "model": "small"}, 0.0),
-        ({"cache": "shared", "model": "unpriced"}, 0.0),
-        ({}, 0.0),
-        ({"attempts": [failed(429, "upstream_rate_limited")]}, 0.0),
-        ({"attempts": [failed(500, "upstream_error")]}, 0.0),
-        ({"attempts": [failed(None, "upstream_unreachable")]}, 0.0),
-        ({"attempts": [failed(None, "upstream_connect_timeout")]}, 0.0),
-        ({"attempts": [failed(None, "upstream_breaker_open")]}, 0.0),
-        ({"attempts": [failed(None, "upstream_key_rejected")]}, 0.0),
-        ({"attempts": [failed(None, "upstream_rate_limited")]}, 0.0),
-        ({"attempts": [failed(None, "upstream_cut")]}, None),
-        ({"attempts": [failed(503, "upstream_error"), failed(None, "upstream_cut")]}, None),
-        ({"attempts": [failed(None, "upstream_first_token_timeout")]}, None),
-        ({"attempts": [failed(None, "upstream_total_timeout")]}, None),
-        ({"attempts": [failed(None, "client_gone")]}, None),
-        ({"attempts": [failed(200, "upstream_cut")]}, None),
-        ({"attempts": [failed(500, "upstream_error"), failed(200, "upstream_cut")]}, None),
-        ({"usage": USAGE, "model": "small", "attempts": [failed(500, "upstream_error")]}, 3.0),
+        ([answered("small")], 3.0),
+        ([answered("unpriced")], None),
+        ([answered("gone")], None),
+        ([answered("small", None)], None),
+        ([], 0.0),  # also of an answer from the cache
+        ([failed(429, "upstream_rate_limited")], 0.0),
+        ([failed(500, "upstream_error")], 0.0),
+        ([failed(None, "upstream_unreachable")], 0.0),
+        ([failed(None, "upstream_connect_timeout")], 0.0),
+        ([failed(None, "upstream_breaker_open")], 0.0),
+        ([failed(None, "upstream_key_rejected")], 0.0),
+        ([failed(None, "upstream_rate_limited")], 0.0),
+        ([failed(None, "upstream_cut")], None),
+        ([failed(503, "upstream_error"), failed(None, "upstream_cut")], None),
+        ([failed(None, "upstream_first_token_timeout")], None),
+        ([failed(None, "upstream_total_timeout")], None),
+        ([failed(None, "client_gone")], None),
+        ([failed(200, "upstream_cut")], None),
+        ([failed(500, "upstream_error"), failed(200, "upstream_cut")], None),
+        ([failed(500, "upstream_error"), answered("small")], 3.0),
     ],
 )
-def test_costs(what: dict[str, object], expected: float | None) -> None:
-    found = cost(call(**what), MODELS)
+def test_costs(attempts: list[Attempt], expected: float | None) -> None:
+    found = cost(attempts, MODELS)
     assert found == (None if expected is None else pytest.approx(expected))
     assert found is None or isinstance(found, float)
 
 
-def line(unit: Unit) -> Line:
-    return Line(
+def line(unit: Unit) -> CountedLimit:
+    return CountedLimit(
         name="l", stem="tg:l:l:", unit=unit, calendar="day", per="app", scope="app", covers=3,
         models=frozenset(("small",)), charge=False, capacity=10**12, rate=0, ttl=1, closed=False,
         prompt_nano=0.0, output_nano=0.0, most=("", ""), remaining="", reset="",
@@ -87,13 +82,12 @@ WELL = Attempt(model="small", ms=1.0, status=200)
 def test_what_a_limit_of_a_model_counts(
     attempts: list[Attempt], requests: int, tokens: int
 ) -> None:
-    made = call(attempts=attempts, model=attempts[-1].model, usage=Usage(prompt=4, completion=6))
-    assert truth(made, line("requests"), 1, MODELS) == requests
-    assert truth(made, line("tokens"), 500, MODELS) == tokens
+    made = [*attempts[:-1], answered(attempts[-1].model, Usage(prompt=4, completion=6))]
+    assert used_of(made, line("requests"), 1, MODELS) == requests
+    assert used_of(made, line("tokens"), 500, MODELS) == tokens
 
 
 def test_what_was_never_sent_counts_for_nothing_when_all_failed() -> None:
-    made = call(attempts=[failed(None, "upstream_breaker_open")] * 3)
-    assert [truth(made, line(unit), 500, MODELS) for unit in ("requests", "tokens", "dollars")] == [
-        *(0, 0, 0)
-    ]
+    made = [failed(None, "upstream_breaker_open")] * 3
+    units: tuple[Unit, ...] = ("requests", "tokens", "dollars")
+    assert [used_of(made, line(unit), 500, MODELS) for unit in units] == [0, 0, 0]

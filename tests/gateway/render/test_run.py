@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.gateway.calls import chat_call, plans_of
+from tests.gateway.calls import CHAT, chat_request, plans_of
 from tests.gateway.loops import run
 from tidegate.base.errors import RequestError
 from tidegate.gateway.plan import Plan
+from tidegate.gateway.ports import Ask
 from tidegate.gateway.render import render
-from tidegate.gateway.render.run import asked_output, check_prompt
-from tidegate.gateway.values import Call
+from tidegate.gateway.render.run import check_prompt
 
 # The vocabulary's package reads its data in a way that newer Pythons advise against.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated. Use files:DeprecationWarning")
@@ -19,17 +19,15 @@ PLANS = plans_of()
 INPUTS = {"inputs": {"goal": "run"}}
 
 
-def rendered(plan: Plan, **body: object) -> Call:
-    async def main() -> Call:
-        call = chat_call(plan, **body)
-        await render(call)
-        return call
+def rendered(plan: Plan, **body: object) -> Ask:
+    async def main() -> Ask:
+        return (await render(chat_request(plan, **body))).ask
 
     return run(main())
 
 
 def fields(plan: Plan, **body: object) -> dict[str, object]:
-    return {n: msgspec.json.decode(v) for n, v in rendered(plan, **body).upstream.items()}
+    return {n: msgspec.json.decode(v) for n, v in rendered(plan, **body).fields.items()}
 
 
 def test_what_nobody_knows_passes_through_and_what_is_ours_does_not() -> None:
@@ -40,10 +38,10 @@ def test_what_nobody_knows_passes_through_and_what_is_ours_does_not() -> None:
 
 
 def test_stream_and_usage_are_noted() -> None:
-    call = rendered(PLANS["plain"], stream=True, stream_options={"include_usage": True})
-    assert (call.stream, call.wants_usage) == (True, True)
-    call = rendered(PLANS["plain"])
-    assert (call.stream, call.wants_usage) == (False, False)
+    ask = rendered(PLANS["plain"], stream=True, stream_options={"include_usage": True})
+    assert (ask.stream, ask.shows_usage) == (True, True)
+    ask = rendered(PLANS["plain"])
+    assert (ask.stream, ask.shows_usage) == (False, False)
 
 
 @pytest.mark.parametrize("given", [[], [{"role": "user", "content": "more"}]])
@@ -88,9 +86,9 @@ LONG = b'{"role":"user","content":"%b"' % (b"a " * 100)
 )  # fmt: skip
 def test_no_way_of_writing_a_prompt_gets_it_past_its_cap(message: bytes, code: str) -> None:
     async def main() -> None:
-        call = chat_call(PLANS["capped"])
-        call.fields["messages"] = msgspec.Raw(b"[" + message + b"]")
-        await render(call)
+        request = chat_request(PLANS["capped"])
+        request.ask.fields["messages"] = b"[" + message + b"]"
+        await render(request)
 
     with pytest.raises(RequestError) as caught:
         run(main())
@@ -99,7 +97,7 @@ def test_no_way_of_writing_a_prompt_gets_it_past_its_cap(message: bytes, code: s
 
 @pytest.mark.parametrize("value", [b"9" * 400, b"-" + b"9" * 400, b"1", b"null"])
 def test_any_length_that_is_asked_for_can_be_compared(value: bytes) -> None:
-    assert asked_output({"max_tokens": value}) in (None, 1, 10**15)
+    assert CHAT.asked_output({"max_tokens": value}) in (None, 1, 1 << 40)
 
 
 def test_a_prompt_within_its_cap_passes() -> None:
@@ -134,9 +132,10 @@ def test_a_schema_is_asked_for_unless_the_client_says_otherwise() -> None:
 
 def test_a_prompt_nested_deeper_than_it_can_be_counted_is_refused() -> None:
     async def main() -> RequestError:
-        call = chat_call(plans_of()["capped"])
+        ask = chat_request(plans_of()["capped"]).ask
+        fields = {"messages": b"[" * 5000 + b"]" * 5000}
         with pytest.raises(RequestError) as refusal:
-            await check_prompt(call, b"[" * 5000 + b"]" * 5000, 50)
+            await check_prompt(ask, fields, 50, None)
         return refusal.value
 
     refusal = run(main())

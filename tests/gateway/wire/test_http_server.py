@@ -18,10 +18,10 @@ from tests.gateway.loops import run, soon, until
 from tidegate.gateway.wire import http_server
 from tidegate.gateway.wire.http_server import (
     ClientGone,
-    Connection,
-    Request,
-    Response,
-    Server,
+    HttpConnection,
+    HttpRequest,
+    HttpResponse,
+    HttpServer,
     ServerStatistics,
 )
 
@@ -36,14 +36,14 @@ class Door:
 
     def __init__(self) -> None:
         self.port = 0
-        self.seen: list[Request] = []
+        self.seen: list[HttpRequest] = []
         self.ended: list[str] = []
         self.sent = 0
         self.go = asyncio.Event()
-        self.server = Server(self.handle, MAX_BODY)
+        self.server = HttpServer(self.handle, MAX_BODY)
         self.clients: list[Client] = []
 
-    async def handle(self, request: Request, out: Response) -> None:
+    async def handle(self, request: HttpRequest, out: HttpResponse) -> None:
         self.seen.append(request)
         try:
             await HANDLERS.get(request.path, echo)(self, request, out)
@@ -108,7 +108,7 @@ class Client:
         self.writer.transport.abort()
 
 
-async def echo(door: Door, request: Request, out: Response) -> None:
+async def echo(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     seen = {
         "method": request.method,
         "path": request.path,
@@ -118,17 +118,17 @@ async def echo(door: Door, request: Request, out: Response) -> None:
     out.whole(413 if request.too_large else 200, JSON, json.dumps(seen).encode())
 
 
-async def wait(door: Door, request: Request, out: Response) -> None:
+async def wait(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     await door.go.wait()
     await echo(door, request, out)
 
 
-async def sleep(door: Door, request: Request, out: Response) -> None:
+async def sleep(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     await asyncio.sleep(0.05)
     await echo(door, request, out)
 
 
-async def stream(door: Door, request: Request, out: Response) -> None:
+async def stream(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     out.begin(JSON)
     await out.send(b"one ")
     await out.send(b"")
@@ -137,7 +137,7 @@ async def stream(door: Door, request: Request, out: Response) -> None:
     out.end(b"three")
 
 
-async def flood(door: Door, request: Request, out: Response) -> None:
+async def flood(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     out.begin(JSON)
     for _ in range(4096):
         await out.send(b"x" * 16384)
@@ -145,21 +145,21 @@ async def flood(door: Door, request: Request, out: Response) -> None:
     out.end()
 
 
-async def nothing(door: Door, request: Request, out: Response) -> None:
+async def nothing(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     """Ends without an answer."""
 
 
-async def half(door: Door, request: Request, out: Response) -> None:
+async def half(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     out.begin(JSON)
     await out.send(b"half")
 
 
-async def large(door: Door, request: Request, out: Response) -> None:
+async def large(door: Door, request: HttpRequest, out: HttpResponse) -> None:
     door.sent += 1 << 18
     out.whole(200, JSON, b"y" * (1 << 18))
 
 
-HANDLERS: dict[str, Callable[[Door, Request, Response], Awaitable[None]]] = {
+HANDLERS: dict[str, Callable[[Door, HttpRequest, HttpResponse], Awaitable[None]]] = {
     "/wait": wait,
     "/sleep": sleep,
     "/stream": stream,
@@ -175,7 +175,7 @@ async def served() -> AsyncIterator[Door]:
     """A door on loopback; at the end nothing of it may be left."""
     door = Door()
     loop = asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: Connection(door.server), "127.0.0.1", 0)
+    listener = await loop.create_server(lambda: HttpConnection(door.server), "127.0.0.1", 0)
     door.port = listener.sockets[0].getsockname()[1]
     try:
         yield door
@@ -693,7 +693,7 @@ def test_an_answer_that_is_never_read_is_let_go(monkeypatch: pytest.MonkeyPatch)
     run(main())
 
 
-async def big(out: Response) -> None:
+async def big(out: HttpResponse) -> None:
     out.whole(200, JSON, b"z" * (12 << 20))
 
 

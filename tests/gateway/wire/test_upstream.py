@@ -18,11 +18,11 @@ from tests.gateway.wire.raw import Conversation, answering, raw_server, read_req
 from tidegate.gateway.wire import upstream
 from tidegate.gateway.wire.upstream import (
     FAULTS,
-    Connection,
-    Pool,
+    ConnectionPool,
     PoolStatistics,
-    Reply,
+    UpstreamConnection,
     UpstreamFault,
+    UpstreamReply,
     parse_origin,
 )
 
@@ -31,13 +31,17 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def pool_to(port: int) -> Pool:
-    return Pool(parse_origin(f"http://127.0.0.1:{port}"))
+def pool_to(port: int) -> ConnectionPool:
+    return ConnectionPool(parse_origin(f"http://127.0.0.1:{port}"))
 
 
 async def begin(
-    pool: Pool, *, total: float = 5.0, quiet: float | None = None, most: int = upstream.MAX_ANSWER
-) -> Connection:
+    pool: ConnectionPool,
+    *,
+    total: float = 5.0,
+    quiet: float | None = None,
+    most: int = upstream.MAX_ANSWER,
+) -> UpstreamConnection:
     """Send a request on a kept or a fresh connection of ``pool``."""
     connection = pool.take() or await pool.connect(1.0)
     deadline = asyncio.get_running_loop().time() + total
@@ -45,7 +49,7 @@ async def begin(
     return connection
 
 
-async def ask(pool: Pool, total: float = 5.0) -> Reply:
+async def ask(pool: ConnectionPool, total: float = 5.0) -> UpstreamReply:
     connection = await begin(pool, total=total)
     try:
         return await soon(connection.whole())
@@ -53,7 +57,7 @@ async def ask(pool: Pool, total: float = 5.0) -> Reply:
         connection.finish()
 
 
-async def read_all(pool: Pool, *, quiet: float = 2.0, total: float = 5.0) -> bytes:
+async def read_all(pool: ConnectionPool, *, quiet: float = 2.0, total: float = 5.0) -> bytes:
     connection = await begin(pool, quiet=quiet, total=total)
     try:
         await soon(connection.head())
@@ -66,10 +70,10 @@ async def read_all(pool: Pool, *, quiet: float = 2.0, total: float = 5.0) -> byt
         connection.finish()
 
 
-def whole_of(talk: Conversation, total: float = 5.0) -> Reply:
+def whole_of(talk: Conversation, total: float = 5.0) -> UpstreamReply:
     """The answer of an upstream that behaves as ``talk``; its pool is left empty of the busy."""
 
-    async def main() -> Reply:
+    async def main() -> UpstreamReply:
         async with raw_server(talk) as server:
             pool = pool_to(server.port)
             try:
@@ -372,8 +376,8 @@ def test_what_is_no_content_is_bounded(start: bytes, again: bytes, quiet: float 
     ],
 )
 def test_only_a_real_retry_after_is_passed_on(value: bytes, kept: str | None) -> None:
-    assert Reply(429, {b"retry-after": value}).retry_after == kept
-    assert Reply(429, {}).retry_after is None
+    assert UpstreamReply(429, {b"retry-after": value}).retry_after == kept
+    assert UpstreamReply(429, {}).retry_after is None
 
 
 @settings(max_examples=60, deadline=None)
@@ -404,7 +408,7 @@ def test_nobody_listens() -> None:
 
 
 def test_the_connect_clock() -> None:
-    async def main() -> Pool:
+    async def main() -> ConnectionPool:
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
             full.listen(0)
@@ -471,7 +475,7 @@ def test_pings_do_not_stop_the_first_token_clock() -> None:
             await writer.drain()
             await asyncio.sleep(0.03)
 
-    async def listen(connection: Connection) -> None:
+    async def listen(connection: UpstreamConnection) -> None:
         try:
             while await soon(connection.read()):
                 pass
@@ -666,7 +670,7 @@ def test_whoever_stops_waiting_leaves_nothing_behind() -> None:
             assert pool.statistics() == PoolStatistics(0, 0)
             await asyncio.sleep(0.05)
             gc.collect()
-            kept = [one for one in gc.get_objects() if isinstance(one, Connection)]
+            kept = [one for one in gc.get_objects() if isinstance(one, UpstreamConnection)]
             assert [one for one in kept if one._transport is not None] == []
 
     run(main())
@@ -731,7 +735,7 @@ def test_a_name_that_leads_to_metadata_is_left_before_a_byte_is_sent(
 
     async def main() -> None:
         async with raw_server(talk) as server:
-            pool = Pool(upstream.Origin("127.0.0.1", server.port, False, ""))
+            pool = ConnectionPool(upstream.UpstreamOrigin("127.0.0.1", server.port, False, ""))
             with pytest.raises(UpstreamFault, match="metadata") as caught:
                 await pool.connect(1.0)
             assert caught.value.code == "upstream_unreachable"
@@ -771,7 +775,7 @@ def test_tls_is_spoken_and_the_certificate_is_checked(
     async def main() -> None:
         async with raw_server(answering(OK), ssl=served) as server:
             trust = ssl.create_default_context(cafile=certificate[0]) if trusted else None
-            pool = Pool(parse_origin(f"https://127.0.0.1:{server.port}"), tls=trust)
+            pool = ConnectionPool(parse_origin(f"https://127.0.0.1:{server.port}"), tls=trust)
             if trusted:
                 for _ in range(2):
                     assert (await ask(pool)).body == b"ok"

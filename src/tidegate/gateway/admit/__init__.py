@@ -1,17 +1,7 @@
-"""Who is it, what do they ask for, may they: the request becomes a ``Call`` or a refusal."""
+"""Who is it, what do they ask for, may they: an admitted request, or a refusal."""
 
 from tidegate.gateway.admit.headers import bearer
-from tidegate.gateway.admit.limits import Limits, limits_of
 from tidegate.gateway.admit.run import admit, find_model
-from tidegate.gateway.admit.switched import Switchboard, model_killed, switchboard
+from tidegate.gateway.admit.switched import Switchboard, switchboard
 
-__all__ = [
-    "Limits",
-    "Switchboard",
-    "admit",
-    "bearer",
-    "find_model",
-    "limits_of",
-    "model_killed",
-    "switchboard",
-]
+__all__ = ["Switchboard", "admit", "bearer", "find_model", "switchboard"]

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import Request
+from tidegate.gateway.values import NO_CONTEXT, TraceContext
+from tidegate.gateway.wire.http_server import HttpRequest
 
 _HEX = frozenset("0123456789abcdef")
 
 
-def read_context(request: Request, call: Call) -> None:
-    """Fill in trace, parent span and journey from the headers of the request."""
+def read_context(request: HttpRequest) -> TraceContext:
+    """Trace, parent span and journey, as the headers of the request say."""
+    trace = parent = journey = None
     traceparent = request.header(b"traceparent")
     if traceparent is not None:
-        call.trace, call.parent = parse_traceparent(traceparent)
+        trace, parent = parse_traceparent(traceparent)
         baggage = request.header(b"baggage")
         if baggage is not None and "tidegate.journey" in baggage:
-            call.journey = journey_of(baggage)
-    if call.journey is None:
-        call.journey = request.header(b"x-tidegate-journey")
+            journey = journey_of(baggage)
+    if journey is None:
+        journey = request.header(b"x-tidegate-journey")
+    if trace is None and journey is None:
+        return NO_CONTEXT
+    return TraceContext(trace, parent, journey)
 
 
 def parse_traceparent(value: str) -> tuple[str | None, str | None]:

@@ -1,33 +1,39 @@
-"""Admission: check the key, read the body within its bound, find the route."""
+"""Admission: check the key, read the body within its bound, find the route and what serves it."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.gateway.admit.headers import bearer, read_context
 from tidegate.gateway.admit.switched import Switchboard
-from tidegate.gateway.values import Call
-from tidegate.gateway.wire.http_server import Request
-from tidegate.gateway.wire.openai import ChatHead, EmbeddingsHead
-from tidegate.switches import PRIORITIES, Priority
+from tidegate.gateway.journal import Journal
+from tidegate.gateway.plan import Plan
+from tidegate.gateway.ports import ClientDialect, ClientRequest, RouteKind
+from tidegate.gateway.values import Caller, Request, Steering
+from tidegate.gateway.wire.http_server import HttpRequest
+from tidegate.switches import PRIORITIES, KeyRecord, Priority
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_heads: dict[str, msgspec.json.Decoder[Any]] = {
-    "chat": msgspec.json.Decoder(ChatHead),
-    "embeddings": msgspec.json.Decoder(EmbeddingsHead),
-}
+M = TypeVar("M")
 
 
-class Door(Protocol):
+class Steer(Protocol):
+    """Chooses release and variant; see ``releases.Releases.steer``."""
+
+    def __call__(
+        self, plan: Plan, client: ClientRequest, caller: Caller, journey: str | None, id: str
+    ) -> Steering: ...
+
+
+class AdmissionState(Protocol):
     """What admission asks of the worker's state."""
 
     @property
-    def routes(self) -> Mapping[str, Any]: ...
+    def routes(self) -> Mapping[str, Plan]: ...
 
     @property
     def max_body_bytes(self) -> int: ...
@@ -38,33 +44,56 @@ class Door(Protocol):
     @property
     def switchboard(self) -> Switchboard | None: ...
 
-    def steer(self, call: Call) -> None: ...
+    @property
+    def steer(self) -> Steer: ...
 
-    def find_key(self, token: str | None, now: float) -> Any: ...
+    def find_key(self, token: str | None, now: float) -> KeyRecord: ...
 
 
-def admit(door: Door, call: Call, kind: str, request: Request) -> None:
-    """Fill in who asks, what is asked, and the plan of the route. Raises RequestError."""
-    read_context(request, call)
-    record = None
-    if door.keys_required:
-        record = door.find_key(bearer(request.header(b"authorization")), call.at)
-        call.key_id, call.tenant = record.id, record.tenant
-    call.body = body_of(request, door.max_body_bytes)
-    call.kind = kind
-    head = parse(call, kind)
-    if head.tidegate is not None and head.tidegate.journey:
-        call.journey = head.tidegate.journey
-    call.plan = find_route(door.routes, head.model, kind)
-    if call.journey is not None and call.journey not in call.plan.journeys:
-        call.journey = "other"  # labels stay bounded: only declared journeys have a name
-    door.steer(call)
-    if door.switchboard is not None:
-        door.switchboard.admit(call)
-    if call.plan.route.queue is not None:
-        own: Priority = record.priority if record is not None else "normal"
-        asked = head.tidegate.priority if head.tidegate is not None else None
-        call.priority = priority_of(own, asked, request.header(b"x-tidegate-priority"))
+def admit(
+    gate: AdmissionState, journal: Journal, dialect: ClientDialect, http: HttpRequest, now: float
+) -> Request:
+    """Who asks, what is asked, and what serves it; ``now`` is the loop's time. Raises RequestError.
+
+    What is learned goes on the journal at once, so that the receipt of a refusal has it too."""
+    journal.context = context = read_context(http)
+    if gate.keys_required:
+        record = gate.find_key(bearer(http.header(b"authorization")), journal.at)
+        journal.caller = Caller(record.id, record.tenant, record.priority)
+    journal.body = body_of(http, gate.max_body_bytes)
+    client = dialect.parse(journal.body)
+    journal.stream = client.ask.stream
+    journey = client.extension.journey or context.journey
+    plan = find_route(gate.routes, client.model, dialect.kind)
+    if journey is not None and journey not in plan.journeys:
+        journey = "other"  # labels stay bounded: only declared journeys have a name
+    if journey != context.journey:
+        journal.context = msgspec.structs.replace(context, journey=journey)
+    steering = gate.steer(plan, client, journal.caller, journey, journal.id)
+    journal.steering = steering
+    plan = steering.plan
+    switched = None
+    if gate.switchboard is not None:
+        switched = gate.switchboard.admit(plan, journal.caller.tenant)
+    priority = 1
+    if plan.route.queue is not None:
+        asked, header = client.extension.priority, http.header(b"x-tidegate-priority")
+        priority = priority_of(journal.caller.priority, asked, header)
+    request = Request(
+        id=journal.id,
+        at=journal.at,
+        deadline=now + plan.route.timeouts.total,
+        dialect=dialect,
+        ask=client.ask,
+        body_fields=client.body_fields,
+        extension=client.extension,
+        caller=journal.caller,
+        plan=plan,
+        switched=switched,
+        priority=priority,
+    )
+    journal.request = request
+    return request
 
 
 def priority_of(own: Priority, asked: str | None, header: str | None) -> int:
@@ -80,7 +109,7 @@ def priority_of(own: Priority, asked: str | None, header: str | None) -> int:
     return max(PRIORITIES.index(one) for one in named if one)
 
 
-def body_of(request: Request, limit: int) -> bytes:
+def body_of(request: HttpRequest, limit: int) -> bytes:
     """The body as it came. Raises RequestError when it was too large or is encoded."""
     if request.too_large:
         raise _too_large(limit)
@@ -104,56 +133,7 @@ def _too_large(limit: int) -> RequestError:
     )
 
 
-def parse(call: Call, kind: str) -> Any:
-    """Decode the body twice: its known fields typed, all of its fields raw, to pass them on."""
-    try:
-        if not call.body.isascii():
-            call.body.decode()  # the decoders skip what they do not read, and it is passed on
-        call.head = head = _heads[kind].decode(call.body)
-        call.fields = _fields.decode(call.body)
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        ours = path.startswith(".tidegate")
-        raise RequestError(
-            400,
-            "request_invalid",
-            f"{message} at {path.rstrip('`').lstrip('.') or 'the top of the body'}",
-            cure="write it as docs/http-api.md says, or leave it out"
-            if ours
-            else "send the types that the OpenAI API reference documents",
-            param=path.rstrip("`").lstrip(".") or None,
-        ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(
-            400,
-            "json_malformed",
-            f"the body is not JSON: {error}",
-            cure="send one JSON object with content-type application/json",
-        ) from None
-    for name in call.fields:
-        if name not in _CHECKED and name.casefold() in _CHECKED:
-            raise _twin(name)
-    return head
-
-
-_CHECKED = frozenset(("model", "tidegate", "messages", "input", "stream", "stream_options"))
-_CHECKED |= {"max_tokens", "max_completion_tokens", "n", "tools", "temperature", "response_format"}
-_CHECKED |= {"n_predict"}
-
-
-def _twin(name: str) -> RequestError:
-    """Some upstreams read names without regard to case (Go does), and the last one wins there:
-    ``Max_Tokens`` would pass by the cap that holds ``max_tokens``."""
-    return RequestError(
-        400,
-        "request_invalid",
-        f"the field {name[:40]!r} differs from {name.casefold()[:40]!r} only by its case",
-        cure="write the names of fields as the OpenAI API reference does",
-        param=name[:40],
-    )
-
-
-def find_model(named: Mapping[str, Any], name: str) -> Any:
+def find_model(named: Mapping[str, M], name: str) -> M:
     """What ``model`` names. Raises RequestError with the nearest name."""
     found = named.get(name)
     if found is None:
@@ -169,7 +149,7 @@ def find_model(named: Mapping[str, Any], name: str) -> Any:
     return found
 
 
-def find_route(routes: Mapping[str, Any], name: str, kind: str) -> Any:
+def find_route(routes: Mapping[str, Plan], name: str, kind: RouteKind) -> Plan:
     """The plan of the route (or direct model) ``name``, for requests of this kind."""
     plan = find_model(routes, name)
     if plan.route.kind != kind:

@@ -6,14 +6,13 @@ One board is made for each snapshot of the switches, and none while nothing is k
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from tidegate.base.errors import RequestError
-from tidegate.gateway.values import Call, Switched
+from tidegate.base import RequestError
+from tidegate.gateway.killed import LIFTED, model_killed
+from tidegate.gateway.plan import Plan
+from tidegate.gateway.values import Switched
 from tidegate.switches import EVERY, Cap, Kill, SwitchSnapshot
 from tidegate.switches.values import KillKind
-
-_LIFTED = "wait until an operator lifts the kill (tidegate switches lists them)"
 
 
 class Switchboard:
@@ -28,22 +27,22 @@ class Switchboard:
         self._tools = self._names("tool")
         self._by_route: dict[str, Switched] = {}
 
-    def admit(self, call: Call) -> None:
-        """Say what is switched for ``call``, whose plan is known. Raises RequestError where it is
-        killed: 403 for a tenant, 503 for a route, or for the last of its models where neither a
-        stale answer nor a fixed text may stand in."""
-        plan = call.plan.route
-        route = plan.name
-        if call.tenant is not None and call.tenant in self._tenants:
-            raise _tenant_killed(call.tenant)
-        if route in self._routes:
-            raise _route_killed(route)
-        if self._models.issuperset(plan.models) and plan.stale is None and plan.template is None:
-            raise model_killed(route, plan.models)
-        found = self._by_route.get(route)
+    def admit(self, plan: Plan, tenant: str | None) -> Switched:
+        """What is switched for a request to ``plan``. Raises RequestError where it is killed: 403
+        for a tenant, 503 for a route, or for the last of its models where neither a stale answer
+        nor a fixed text may stand in."""
+        route = plan.route
+        if tenant is not None and tenant in self._tenants:
+            raise _tenant_killed(tenant)
+        if route.name in self._routes:
+            raise _route_killed(route.name)
+        stand_in = route.stale is not None or route.template is not None
+        if self._models.issuperset(route.models) and not stand_in:
+            raise model_killed(route.name, route.models)
+        found = self._by_route.get(route.name)
         if found is None:
-            found = self._by_route[route] = self._of(route)
-        call.switched = found
+            found = self._by_route[route.name] = self._of(route.name)
+        return found
 
     def _names(self, kind: KillKind) -> frozenset[str]:
         return frozenset(one.name for one in self._kills if one.kind == kind)
@@ -79,7 +78,7 @@ def _tenant_killed(tenant: str) -> RequestError:
         403,
         "tenant_killed",
         f"requests of tenant {tenant!r} are switched off by an operator",
-        cure=_LIFTED,
+        cure=LIFTED,
     )
 
 
@@ -88,17 +87,6 @@ def _route_killed(route: str) -> RequestError:
         503,
         "route_killed",
         f"route {route!r} is switched off by an operator",
-        cure=f"ask another route, or {_LIFTED}",
-        param="model",
-    )
-
-
-def model_killed(route: str, models: Iterable[Any]) -> RequestError:
-    """No model of the route is left."""
-    return RequestError(
-        503,
-        "model_killed",
-        f"route {route!r} has no model left: {', '.join(models)} switched off by an operator",
-        cure=f"ask another route, or {_LIFTED}",
+        cure=f"ask another route, or {LIFTED}",
         param="model",
     )

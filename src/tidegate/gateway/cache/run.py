@@ -19,8 +19,8 @@ import msgspec
 from tidegate.gateway.cache.key import cache_key, why_not
 from tidegate.gateway.cache.near import NearCache
 from tidegate.gateway.cache.rules import after_leader, may_keep
-from tidegate.gateway.values import Answer, Call
-from tidegate.gateway.wire.openai import ChatHead
+from tidegate.gateway.ports import Ask
+from tidegate.gateway.values import Answer, CacheResult, Request
 from tidegate.stores.leases import ENTRY, LEASE, Leases
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
@@ -50,6 +50,21 @@ class Flight(msgspec.Struct, eq=False):
     """The call brought an answer, though one that may not be kept."""
 
 
+class Lookup(msgspec.Struct, frozen=True, eq=False):
+    """What the cache says to a request. ``result`` is how the receipt tells it."""
+
+    result: CacheResult
+    key: bytes | None = None
+    """Under which an answer may be kept; None when it may not."""
+    answer: Answer | None = None
+    flight: Flight | None = None
+    """This request leads: it must call, then ``keep`` or ``leave``."""
+    reason: str | None = None
+
+
+NOT_CACHED = Lookup("off")
+
+
 class ExactCache:
     """The exact cache of one worker over the shared store."""
 
@@ -66,54 +81,60 @@ class ExactCache:
     def statistics(self) -> CacheStatistics:
         return CacheStatistics(self._hits, self._misses, self._shared, len(self._flights))
 
-    def at_hand(self, call: Call, control: str | None) -> Answer | None:
-        """The answer, when this worker served it a moment ago; else ``look`` may find it."""
-        route = call.plan.route
+    def at_hand(self, request: Request, ask: Ask, control: str | None) -> Lookup:
+        """What is known without asking the store: whether this request may be answered from the
+        cache, under which key, and the answer when this worker gave it a moment ago."""
+        route = request.plan.route
         if route.cache_ttl is None and route.stale is None:
-            return None
-        head = call.head
-        if why_not(head.temperature if isinstance(head, ChatHead) else None, control):
-            call.cache = "off" if route.cache_ttl is None else "bypass"
-            return None
-        form = "whole" if not call.stream else "stream+usage" if call.wants_usage else "stream"
-        call.cache_key = cache_key(call.tenant, call.plan.fingerprint, call.upstream, form)
+            return NOT_CACHED
+        bypass = why_not(ask.temperature, control)
+        if bypass is not None:
+            return Lookup("off" if route.cache_ttl is None else "bypass", reason=bypass.reason)
+        form = "whole" if not ask.stream else "stream+usage" if ask.shows_usage else "stream"
+        key = cache_key(
+            request.caller.tenant,
+            request.plan.fingerprint,
+            ask.fields,
+            f"{ask.dialect.name} {form}",
+            ask.dialect.inert,
+        )
         if route.cache_ttl is None:
-            return None
-        near = self._near.get(call.cache_key, asyncio.get_running_loop().time())
+            return Lookup("off", key)
+        near = self._near.get(key, asyncio.get_running_loop().time())
         if near is None:
-            return None
-        call.cache = "hit"
+            return Lookup("off", key)
         self._hits += 1
-        return near
+        return Lookup("hit", key, near)
 
-    async def look(self, call: Call) -> tuple[Answer | None, Flight | None]:
-        """For what is not at hand: (answer, None) on a hit; (None, flight) when the caller must
-        call, then keep or leave; (None, None) when this request is not cached at all."""
-        ttl = call.plan.route.cache_ttl
-        if call.cache_key is None or ttl is None:
-            return None, None
-        key = self._prefix + call.cache_key
+    async def look(self, request: Request, at_hand: Lookup) -> Lookup:
+        """For what is not at hand: an answer, or a flight when the caller must call, then keep or
+        leave; neither when this request is not cached at all."""
+        ttl = request.plan.route.cache_ttl
+        if at_hand.key is None or ttl is None:
+            return at_hand
+        key = self._prefix + at_hand.key
         loop = asyncio.get_running_loop()
         while (under_way := self._flights.get(key)) is not None:
-            answer = await self._wait_here(call, under_way)
+            answer = await self._wait_here(request, under_way)
             if answer is not None:
-                return answer, None
-            left = call.deadline - loop.time()
-            if not after_leader(under_way.answered, left, call.plan.route.timeouts.total).again:
-                self._missed(call)
-                return None, None
+                return Lookup("shared", at_hand.key, answer)
+            left = request.deadline - loop.time()
+            then = after_leader(under_way.answered, left, request.plan.route.timeouts.total)
+            if not then.again:
+                self._misses += 1
+                return Lookup("miss", at_hand.key, reason=then.reason)
         flight = Flight(key, loop.create_future())
         self._flights[key] = flight
         try:
-            answer = await self._ask(call, flight)
+            result, answer = await self._ask(request, flight)
         except BaseException:
             self.leave(flight)
             raise
         if answer is None:
-            return None, flight
-        self._near.put(call.cache_key, answer, loop.time(), ttl)
+            return Lookup(result, at_hand.key, None, flight)
+        self._near.put(at_hand.key, answer, loop.time(), ttl)
         self._land(flight, answer)
-        return answer, None
+        return Lookup(result, at_hand.key, answer)
 
     def keep(self, flight: Flight, answer: Answer, ttl: float) -> None:
         """The call is over: keep its answer when it may be kept, and tell those who wait."""
@@ -130,22 +151,22 @@ class ExactCache:
                 flight.lease = None
         self._land(flight, answer)
 
-    def remember(self, call: Call, answer: Answer) -> None:
+    def remember(self, request: Request, key: bytes | None, answer: Answer) -> None:
         """Keep an answer for the time when no model answers, where the route says how long."""
-        stale = call.plan.route.stale
-        if stale is None or call.cache_key is None or not may_keep(answer):
+        stale = request.plan.route.stale
+        if stale is None or key is None or not may_keep(answer):
             return
         kept = msgspec.structs.replace(answer, stored_at=time.time(), content=None)
         value = _encoder.encode(kept)
         if len(value) <= _LARGEST:
-            self._leases.put(self._stale_prefix + call.cache_key, value, stale)
+            self._leases.put(self._stale_prefix + key, value, stale)
 
-    async def recall(self, call: Call) -> Answer | None:
-        """The remembered answer to this call; None when there is none, or no store."""
-        if call.plan.route.stale is None or call.cache_key is None:
+    async def recall(self, request: Request, key: bytes | None) -> Answer | None:
+        """The remembered answer to this request; None when there is none, or no store."""
+        if request.plan.route.stale is None or key is None:
             return None
         try:
-            found = await self._store.call(b"GET", self._stale_prefix + call.cache_key)
+            found = await self._store.call(b"GET", self._stale_prefix + key)
             return None if found is None else _decoder.decode(found)
         except (ValkeyDown, hiredis.ReplyError, *_UNREADABLE):
             return None
@@ -155,9 +176,9 @@ class ExactCache:
         twice."""
         self._land(flight, None)
 
-    async def _ask(self, call: Call, flight: Flight) -> Answer | None:
-        lease = LEASE + call.id.encode()
-        patience = call.plan.route.timeouts.total + 1.0
+    async def _ask(self, request: Request, flight: Flight) -> tuple[CacheResult, Answer | None]:
+        lease = LEASE + request.id.encode()
+        patience = request.plan.route.timeouts.total + 1.0
         # From here on Valkey may hold the lease, whether its answer comes in time or not.
         flight.lease = lease
         try:
@@ -165,45 +186,37 @@ class ExactCache:
             if found is not None and found.startswith(LEASE):
                 # For half of the time that is left at most: that worker may have died, and this
                 # one must still call.
-                until = (asyncio.get_running_loop().time() + call.deadline) / 2
+                until = (asyncio.get_running_loop().time() + request.deadline) / 2
                 found = await self._leases.wait(flight.key, lease, patience, until)
         except (ValkeyDown, hiredis.ReplyError):
-            call.cache = "down"
-            return None
+            return "down", None
         if found is None:
             flight.held = True
-            self._missed(call)
-            return None
+            self._misses += 1
+            return "miss", None
         flight.lease = None
         if found.startswith(LEASE):
-            self._missed(call)
-            return None
+            self._misses += 1
+            return "miss", None
         try:
             answer = _decoder.decode(memoryview(found)[1:])
         except _UNREADABLE:
             flight.lease, flight.held = lease, True
-            self._missed(call)
-            return None
-        call.cache = "hit"
+            self._misses += 1
+            return "miss", None
         self._hits += 1
-        return answer
+        return "hit", answer
 
-    async def _wait_here(self, call: Call, flight: Flight) -> Answer | None:
-        remaining = call.deadline - asyncio.get_running_loop().time()
+    async def _wait_here(self, request: Request, flight: Flight) -> Answer | None:
+        remaining = request.deadline - asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(max(remaining, 0)):
                 answer = await asyncio.shield(flight.done)
         except TimeoutError:
             answer = None
-        if answer is None:
-            return None
-        call.cache = "shared"
-        self._shared += 1
+        if answer is not None:
+            self._shared += 1
         return answer
-
-    def _missed(self, call: Call) -> None:
-        call.cache = "miss"
-        self._misses += 1
 
     def _land(self, flight: Flight, answer: Answer | None) -> None:
         if self._flights.get(flight.key) is flight:

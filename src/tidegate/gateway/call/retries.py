@@ -1,4 +1,4 @@
-"""Whether, and after how long, the same model is asked again; how much of that is allowed. Pure.
+"""Whether, and after how long, the same model is asked again. Pure.
 
 Every answer carries its sentence. Clock and chance come from the caller.
 """
@@ -12,13 +12,9 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
-from tidegate.base.durations import parse_duration
-from tidegate.gateway.call.rules import Failure
+from tidegate.base import parse_duration
+from tidegate.gateway.targets import Failure
 
-BURST = 10.0
-"""Retries that a quiet time may save up, and that a worker starts with."""
-FLOOR = 0.5
-"""Retries a second that a route with little traffic may make."""
 MOST_WAIT = 8.0
 """Longest backoff, in seconds; what a provider asks for may be longer."""
 PATIENCE = 5.0
@@ -30,7 +26,7 @@ class Move(msgspec.Struct, frozen=True):
     """What follows a failed try. ``wait`` is None to go over to the next model."""
 
     wait: float | None
-    words: str
+    reason: str
     paid: bool = False
     """Whether it comes out of the retry budget."""
 
@@ -83,31 +79,6 @@ def next_move(failure: Failure, at: Situation) -> Move:
 def backoff_wait(tries: int, base: float, draw: float) -> float:
     """Exponential backoff with full jitter: anything from 0 to ``base`` doubled each time."""
     return draw * min(MOST_WAIT, base * 2.0 ** min(max(tries - 1, 0), 32))
-
-
-class RetryBudget:
-    """What one route of one worker may spend on retries: each request earns a share of one, and
-    time earns ``FLOOR`` a second. Over any stretch with N requests in T seconds at most
-    ``BURST + share * N + FLOOR * T`` retries are made; with a share of 0 none."""
-
-    def __init__(self, share: float, now: float) -> None:
-        self._share = share
-        self._left = BURST if share else 0.0
-        self._at = now
-
-    def earn(self, now: float) -> None:
-        if self._share:
-            grown = self._left + self._share + FLOOR * max(0.0, now - self._at)
-            self._left = min(BURST, grown)
-            self._at = max(self._at, now)
-
-    @property
-    def affordable(self) -> bool:
-        return self._left >= 1.0
-
-    def take(self) -> None:
-        """Pay for one retry. Only after ``affordable``."""
-        self._left -= 1.0
 
 
 def told_wait(headers: Mapping[bytes, bytes], now: float) -> float | None:

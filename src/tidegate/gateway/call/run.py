@@ -1,5 +1,5 @@
 """Ask the models of a chain in turn until one answers, within the request's one deadline; each
-again where that may help (``retries``), with one of its keys (``keys``).
+again where that may help (``retries``), with one of its keys (``targets.keys``).
 
 The commit point of a stream is its first real content: until then a failure falls back to the
 next model and the client sees nothing of it; after it, a failure can only be told in-band.
@@ -11,24 +11,33 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
-from tidegate.base.errors import RequestError
-from tidegate.gateway.call.ask import Ask, T
-from tidegate.gateway.call.failed import LEFT, AttemptFailed
+from tidegate.base import RequestError, Usage, estimated_usage
 from tidegate.gateway.call.hedge import hedged
-from tidegate.gateway.call.keys import Lease
-from tidegate.gateway.call.ports import Encoded
-from tidegate.gateway.call.providers.openai import OpenAIEvents
 from tidegate.gateway.call.retries import Situation, next_move, told_wait
-from tidegate.gateway.call.rules import Failure, of_fault, of_status, rather
-from tidegate.gateway.call.stream import HELD_BYTES, Stream, ms_since
-from tidegate.gateway.call.target import Target
-from tidegate.gateway.values import Answer, Call
-from tidegate.gateway.wire.sse import EventSplitter
-from tidegate.gateway.wire.upstream import Connection, Reply, UpstreamFault
-from tidegate.ledger.receipts import Attempt
+from tidegate.gateway.call.stream import HELD_BYTES, Stream
+from tidegate.gateway.call.turns import Try, Turn
+from tidegate.gateway.journal import Journal, OpenAttempt, ms_since
+from tidegate.gateway.neutral import AnswerFacts, Untranslatable
+from tidegate.gateway.plan import OUTPUT_INVALID, AskTerms, broken
+from tidegate.gateway.ports import Ask, EncodedRequest
+from tidegate.gateway.targets import (
+    LEFT,
+    AttemptFailed,
+    Failure,
+    Lease,
+    Target,
+    first_to_tell,
+    of_fault,
+    of_status,
+)
+from tidegate.gateway.values import Answer
+from tidegate.gateway.wire.upstream import UpstreamConnection, UpstreamFault, UpstreamReply
+
+T = TypeVar("T")
 
 _JOINLESS = frozenset(("n", "logprobs", "top_logprobs"))
 """Parameters whose answers a stream cannot be put together into."""
@@ -38,79 +47,98 @@ _HELD_ANSWER = 8 << 20
 """Most bytes of a streamed answer that is held until it is complete."""
 
 
-async def ask_whole(call: Call, targets: Sequence[Target]) -> Answer:
-    """A whole answer from the first model that gives one: of a client that streams, all events of
-    it. Raises RequestError, the first one."""
-    ask: Ask[Answer]
-    if call.stream:
-        ask = _held(hedged(_stream, call.plan.hedge, targets))
+class Answered(msgspec.Struct, frozen=True, eq=False):
+    """A whole answer. Its attempt is still open: who gives the answer to the client ends it."""
+
+    answer: Answer
+    attempt: OpenAttempt
+    checked: bool = False
+    """Whether it was found to hold to the route's checks already."""
+
+
+async def ask_whole(
+    journal: Journal, ask: Ask, targets: Sequence[Target], terms: AskTerms, deadline: float
+) -> Answered:
+    """A whole answer from the first model that gives one by ``deadline`` (loop time): where ``ask``
+    is for a stream, all events of it. Raises RequestError, the first one."""
+    asking = _Asking(journal, ask, terms, deadline)
+    attempt: Try[Answered]
+    if ask.stream:
+        attempt = asking.held(hedged(journal, asking.stream, terms.hedge, targets))
     else:
-        ask = hedged(_whole, call.plan.hedge, targets)
-    if call.plan.guard is not None and len(targets) > 1:
-        ask = _guarded(ask)
-    return await _first_of(call, targets, ask)
+        attempt = hedged(journal, asking.whole, terms.hedge, targets)
+    if terms.checks and len(targets) > 1:
+        attempt = _checked(attempt, terms)
+    return await _first_of(journal, targets, terms, deadline, attempt)
 
 
-async def ask_stream(call: Call, targets: Sequence[Target]) -> Stream:
+async def ask_stream(
+    journal: Journal, ask: Ask, targets: Sequence[Target], terms: AskTerms, deadline: float
+) -> Stream:
     """A stream past its commit point. Raises RequestError: the first failure."""
-    return await _first_of(call, targets, hedged(_stream, call.plan.hedge, targets))
+    asking = _Asking(journal, ask, terms, deadline, passed_on=True)
+    return await _first_of(
+        journal, targets, terms, deadline, hedged(journal, asking.stream, terms.hedge, targets)
+    )
 
 
-async def _first_of(call: Call, targets: Sequence[Target], ask: Ask[T]) -> T:
-    """What the first target that answers gives; every failed try is put on the receipt.
+async def _first_of(
+    journal: Journal,
+    targets: Sequence[Target],
+    terms: AskTerms,
+    deadline: float,
+    attempt: Try[T],
+) -> T:
+    """What the first target that answers gives.
 
     A target whose provider has no counterpart of the request is passed over: nothing was sent, and
     that is told only when no model could be asked."""
     first: RequestError | None = None
     unfit: RequestError | None = None
     loop = asyncio.get_running_loop()
-    call.plan.retries.earn(loop.time())
+    terms.retry_budget.earn(loop.time())
     for position, target in enumerate(targets, 1):
-        call.fallbacks = len(targets) - position
-        call.waited, tries = 0.0, 0
+        fallbacks, waited, tries = len(targets) - position, 0.0, 0
         while True:
-            started = time.perf_counter_ns()
             tries += 1
+            turn = Turn(target, journal.begin(target.model.name, waited), fallbacks)
             try:
-                return await ask(call, target, started)
+                return await attempt(turn)
             except AttemptFailed as failed:
                 failure = failed.failure
             except RequestError as error:
+                turn.attempt.discard()
                 unfit = unfit or error
                 break
-            except asyncio.CancelledError:
-                answering = call.model if call.usage is not None else None  # of a hedge either
-                _note(call, target, started, msgspec.structs.replace(LEFT, model=answering))
-                raise
             told = _telling(failure, targets).error(failure.model or target.model.name)
-            first = rather(first, told)
-            _note(call, target, started, failure)
+            first = first_to_tell(first, told)
             if failure.policy:
                 raise told
-            if not failure.fall_back or loop.time() >= call.deadline:
+            if not failure.fall_back or loop.time() >= deadline:
                 raise first
-            move = next_move(failure, _situation(call, target, tries))
+            move = next_move(failure, _situation(turn, terms, deadline, tries))
+            journal.note("call", f"{failure.model or target.model.name}: {move.reason}")
             if move.wait is None:
                 break
             if move.paid:
-                call.plan.retries.take()
-            call.waited = move.wait * 1000
+                terms.retry_budget.take()
+            waited = move.wait * 1000
             await asyncio.sleep(move.wait)
     nobody = first or unfit
     assert nobody is not None
     raise nobody
 
 
-def _situation(call: Call, target: Target, tries: int) -> Situation:
-    now, plan = asyncio.get_running_loop().time(), call.plan
+def _situation(turn: Turn, terms: AskTerms, deadline: float, tries: int) -> Situation:
+    now, most, keys = asyncio.get_running_loop().time(), terms.retries.most, turn.target.keys
     return Situation(
         tries=tries,
-        most=plan.route.retries.most,
-        backoff=plan.route.retries.backoff,
-        left=call.deadline - now,
-        fallbacks=call.fallbacks,
-        another_key=tries < len(target.keys) + plan.route.retries.most and target.keys.another(now),
-        affordable=plan.retries.affordable,
+        most=most,
+        backoff=terms.retries.backoff,
+        left=deadline - now,
+        fallbacks=turn.fallbacks,
+        another_key=tries < len(keys) + most and keys.another(now),
+        affordable=terms.retry_budget.affordable,
         draw=random.random(),
     )
 
@@ -123,253 +151,265 @@ def _telling(failure: Failure, targets: Sequence[Target]) -> Failure:
     return msgspec.structs.replace(failure, words=words)
 
 
-def _note(call: Call, target: Target, started: int, failure: Failure) -> None:
-    """Put the failed attempt on the receipt."""
-    call.attempts.append(
-        Attempt(
-            model=failure.model or target.model.name,
-            ms=ms_since(started),
-            status=failure.upstream_status,
-            code=failure.code,
-            usage=failure.usage,
-            key=failure.key,
-            waited=call.waited,
-        )
-    )
+class _Asking:
+    """One request to whichever model has its turn. ``passed_on``: the events of its stream go to
+    the client as they come."""
 
+    def __init__(
+        self,
+        journal: Journal,
+        ask: Ask,
+        terms: AskTerms,
+        deadline: float,
+        *,
+        passed_on: bool = False,
+    ) -> None:
+        self._journal = journal
+        self._ask = ask
+        self._terms = terms
+        self._deadline = deadline
+        self._passed_on = passed_on
 
-async def _whole(call: Call, target: Target, started: int) -> Answer:
-    if target.pooled and call.kind == "chat" and not _JOINLESS.intersection(call.upstream):
-        return await _joined(call, target, started)
-    lease = target.keys.take(random.random())
-    try:
-        answer = await _ask_whole(call, target, started, lease)
-    except BaseException as error:
-        _end(lease, error)
-        raise
-    lease.end()
-    return answer
+    # -- whole answers --------------------------------------------------------------------------
 
+    async def whole(self, turn: Turn) -> Answered:
+        ask, target = self._ask, turn.target
+        if target.pooled and ask.kind == "chat" and not _JOINLESS.intersection(ask.fields):
+            return await self._joined(turn)
+        encoded = self._encode(target, False)
+        with _Leased(turn) as lease:
+            answer = await self._whole(turn, target.request(encoded, lease.credential))
+            lease.end()
+        return Answered(answer, turn.attempt)
 
-async def _ask_whole(call: Call, target: Target, started: int, lease: Lease) -> Answer:
-    model = target.model
-    data = target.request(_encode(call, target, False), lease.credential)
-    while True:
-        connection = await _connect(call, target)
+    async def _whole(self, turn: Turn, data: bytes) -> Answer:
+        target, started = turn.target, time.perf_counter_ns()
+        while True:
+            connection = await self._connect(target)
+            try:
+                connection.send(
+                    data,
+                    deadline=self._share(turn),
+                    quiet=None,
+                    shared=turn.fallbacks > 0,
+                    most=self._terms.answer_bytes,
+                )
+                reply = await connection.whole()
+                break
+            except UpstreamFault as fault:
+                if not _stale(connection, fault, started):
+                    raise AttemptFailed(of_fault(fault)) from None
+            finally:
+                connection.finish()
+        if reply.status != 200:
+            raise AttemptFailed(_refusal(target, reply))
         try:
-            connection.send(
-                data,
-                deadline=_share(call),
-                quiet=None,
-                shared=call.fallbacks > 0,
-                most=call.plan.route.caps.answer_bytes,
-            )
-            reply = await connection.whole()
-            break
-        except UpstreamFault as fault:
-            if not _stale(connection, fault, started):
-                raise AttemptFailed(of_fault(fault)) from None
-        finally:
-            connection.finish()
-    if reply.status != 200:
-        raise AttemptFailed(_refusal(target, reply))
-    try:
-        if call.kind == "chat":
-            parsed = target.provider.parse_chat(reply.body, model.upstream)
+            return self._read(target, reply.body)
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+            words = f"the answer is not what it should be: {error}"
+            raise AttemptFailed(of_fault(UpstreamFault("upstream_protocol", words))) from None
+
+    def _read(self, target: Target, body: bytes) -> Answer:
+        """The answer in the client's dialect: its own bytes where the provider speaks the same wire
+        format."""
+        provider, dialect = target.provider, self._ask.dialect
+        if provider.wire == dialect.wire:
+            facts = provider.facts(self._ask.kind, body)
         else:
-            parsed = target.provider.parse_embeddings(reply.body)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        words = f"the answer is not what it should be: {error}"
-        raise AttemptFailed(of_fault(UpstreamFault("upstream_protocol", words))) from None
-    call.attempts.append(
-        Attempt(
-            model=model.name,
-            ms=ms_since(started),
-            status=200,
-            key=lease.fingerprint,
-            waited=call.waited,
-        )
-    )
-    return Answer(
-        body=parsed.body,
-        stream=False,
-        model=model.name,
-        finish=parsed.finish,
-        complete=parsed.complete,
-        usage=parsed.usage,
-        content=parsed.content,
-        tool_calls=parsed.tool_calls,
-    )
-
-
-def _end(lease: Lease, error: BaseException) -> None:
-    """Give the key of a try that failed back, and say what the failure tells of it."""
-    if isinstance(error, AttemptFailed):
-        error.failure = msgspec.structs.replace(error.failure, key=lease.fingerprint)
-        lease.end(error.failure.code, error.failure)
-    else:
-        lease.end(LEFT.code)
-
-
-def _share(call: Call) -> float:
-    """The loop time until which one model may take for a whole answer. Nothing goes out before it
-    is there, so it gets half of what is left while there are others to ask, and all when it is
-    the last."""
-    if call.fallbacks == 0:
-        return call.deadline
-    now = asyncio.get_running_loop().time()
-    return now + (call.deadline - now) / 2
-
-
-async def _joined(call: Call, target: Target, started: int) -> Answer:
-    """A whole answer put together from a stream."""
-    stream = await _stream(call, target, started)
-    await _to_the_end(call, stream, call.plan.route.caps.answer_bytes)
-    return msgspec.structs.replace(stream.answer(stream.reader.assembled()), stream=False)
-
-
-def _guarded(ask: Ask[Answer]) -> Ask[Answer]:
-    """An answer that does not meet the route's schema is a failed try while there is another model
-    to ask; it is billed all the same. That of the last model is for the path to judge."""
-
-    async def checked(call: Call, target: Target, started: int) -> Answer:
-        answer = await ask(call, target, started)
-        if not call.fallbacks:
-            return answer
-        fault = call.plan.guard.fault(answer)
-        if fault is None:
-            call.guarded = True
-            return answer
-        answered = call.attempts.pop()  # is put on the receipt again, as what failed
-        failure = Failure("output_invalid", f"its answer {fault}", 502, True, 200)
-        raise AttemptFailed(
-            msgspec.structs.replace(
-                failure, usage=answer.usage, model=answered.model, key=answered.key
-            )
+            said = provider.read(body)
+            facts = AnswerFacts.of(said)
+            body = dialect.write(said, target.model.upstream)
+        return Answer(
+            body=body,
+            stream=False,
+            model=target.model.name,
+            finish=facts.finish,
+            complete=facts.complete,
+            usage=facts.usage or self._estimate(facts.text),
+            content=facts.text,
+            tool_calls=facts.tool_calls,
         )
 
-    return checked
+    def _estimate(self, text: str | None) -> Usage | None:
+        """The tokens of an answer whose provider sent no numbers, marked as estimated: the receipt
+        is written before the answer ends, so this may cost nothing. None where it has no text."""
+        return estimated_usage(self._ask.prompt, text) if text else None
+
+    def _share(self, turn: Turn) -> float:
+        """The loop time until which one model may take for a whole answer. Nothing goes out before
+        it is there, so it gets half of what is left while there are others to ask, and all when it
+        is the last."""
+        if turn.fallbacks == 0:
+            return self._deadline
+        now = asyncio.get_running_loop().time()
+        return now + (self._deadline - now) / 2
+
+    async def _joined(self, turn: Turn) -> Answered:
+        """A whole answer put together from a stream."""
+        stream = await self.stream(turn)
+        await _to_the_end(stream, self._terms.answer_bytes)
+        whole = stream.whole()
+        return Answered(whole, turn.attempt)
+
+    # -- streams --------------------------------------------------------------------------------
+
+    def held(self, begin: Try[Stream]) -> Try[Answered]:
+        """A stream that is passed on only when it is complete: a broken one was never seen."""
+
+        async def ask(turn: Turn) -> Answered:
+            stream = await begin(turn)
+            return Answered(stream.answer(await _to_the_end(stream, _HELD_ANSWER)), stream.attempt)
+
+        return ask
+
+    async def stream(self, turn: Turn) -> Stream:
+        encoded = self._encode(turn.target, True)
+        with _Leased(turn) as lease:
+            stream = await self._begin(turn, encoded, lease)
+            lease.answered()
+        turn.attempt.billed = lambda: stream.billed
+        return stream
+
+    async def _begin(self, turn: Turn, encoded: EncodedRequest, lease: Lease) -> Stream:
+        target, limits = turn.target, self._terms.timeouts
+        data, started = target.request(encoded, lease.credential), time.perf_counter_ns()
+        while True:
+            connection = await self._connect(target)
+            try:
+                connection.send(
+                    data,
+                    deadline=self._deadline if self._passed_on else self._share(turn),
+                    quiet=limits.first_token,
+                    shared=not self._passed_on and turn.fallbacks > 0,
+                )
+                reply = await connection.head()
+                if reply.status != 200 or not reply.is_event_stream:
+                    body = bytearray()
+                    while len(body) < HELD_BYTES and (part := await connection.read()):
+                        body += part
+                    whole = UpstreamReply(reply.status, reply.headers, bytes(body))
+                    raise AttemptFailed(_refusal(target, whole))
+                stream = Stream(self._ask, turn, connection, lease, self._terms)
+                await stream.commit(limits.idle)
+                return stream
+            except UpstreamFault as fault:
+                connection.finish()
+                if not _stale(connection, fault, started):
+                    raise AttemptFailed(of_fault(fault)) from None
+            except BaseException:
+                connection.finish()
+                raise
+
+    # -- both -----------------------------------------------------------------------------------
+
+    def _encode(self, target: Target, stream: bool) -> EncodedRequest:
+        """The provider's form of the request. What it cannot read is the client's mistake."""
+        try:
+            encoded = target.provider.encode(target.model.upstream, self._ask, stream)
+        except Untranslatable as error:
+            raise RequestError(
+                400,
+                "parameter_unsupported",
+                f"the provider of this route cannot be asked this: {error}",
+                cure="leave it out, or route the request to a model that speaks the same API",
+                param=error.param,
+            ) from None
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise RequestError(
+                400,
+                "request_invalid",
+                f"the request has no counterpart at the provider: {type(error).__name__} {error}",
+                cure="send the shapes that the API reference documents",
+            ) from None
+        if encoded.dropped:
+            left_out = ", ".join(name[:40] for name in encoded.dropped[:10])
+            self._journal.note("call", f"{target.model.name} was not told: {left_out}")
+        return encoded
+
+    async def _connect(self, target: Target) -> UpstreamConnection:
+        connection = target.pool.take()
+        if connection is not None:
+            return connection
+        remaining = self._deadline - asyncio.get_running_loop().time()
+        try:
+            return await target.pool.connect(min(self._terms.timeouts.connect, max(remaining, 0)))
+        except UpstreamFault as fault:
+            raise AttemptFailed(of_fault(fault)) from None
 
 
-def _held(begin: Ask[Stream]) -> Ask[Answer]:
-    """A stream that is passed on only when it is complete: one that breaks off was never seen."""
+class _Leased:
+    """A key for the time of one attempt. Leaving it by an error gives the key back, with what the
+    failure says of it, and ends the attempt."""
 
-    async def ask(call: Call, target: Target, started: int) -> Answer:
-        stream = await begin(call, target, started)
-        return stream.answer(await _to_the_end(call, stream, _HELD_ANSWER))
+    def __init__(self, turn: Turn) -> None:
+        self._turn = turn
 
-    return ask
+    def __enter__(self) -> Lease:
+        attempt = self._turn.attempt
+        try:
+            self._lease = self._turn.target.keys.take(random.random())
+        except AttemptFailed as failed:
+            attempt.fail(failed.failure)
+            raise
+        attempt.key = self._lease.fingerprint
+        return self._lease
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, AttemptFailed):
+            self._lease.end(error.failure.code, error.failure)
+            self._turn.attempt.fail(error.failure)
+        elif error is not None:
+            self._lease.end(LEFT.code)
 
 
-async def _to_the_end(call: Call, stream: Stream, most: int) -> bytes:
+async def _to_the_end(stream: Stream, most: int) -> bytes:
     """All events. A stream that breaks off is a failed attempt, billed for what it gave."""
     try:
         events = await stream.rest(most)
     except UpstreamFault as fault:
         stream.drop(fault.code)
-        failure = of_fault(fault)
-        raise AttemptFailed(
-            msgspec.structs.replace(
-                failure, usage=stream.billed, model=stream.target.model.name, key=stream.key
-            )
-        ) from None
+        failure = msgspec.structs.replace(
+            of_fault(fault), usage=stream.billed, model=stream.target.model.name
+        )
+        stream.attempt.fail(failure)
+        raise AttemptFailed(failure) from None
     except BaseException:
         stream.drop()
-        call.model, call.usage = stream.target.model.name, stream.billed
         raise
-    stream.close()
+    stream.release()
     return events
 
 
-def join_chunks(body: bytes, model: str) -> bytes:
-    """The events of a kept stream as one JSON answer, for the ledger. They are in the OpenAI form,
-    whatever provider they came from."""
-    reader = OpenAIEvents(model, True)
-    for event in EventSplitter().feed(body):
-        reader.feed(event)
-    return reader.assembled()
+def _checked(attempt: Try[Answered], terms: AskTerms) -> Try[Answered]:
+    """An answer that fails a check is a failed attempt while there is another model to ask; it is
+    billed all the same. That of the last model is for the path to judge."""
+
+    async def checked(turn: Turn) -> Answered:
+        answered = await attempt(turn)
+        if not turn.fallbacks:
+            return answered
+        fault = broken(terms.checks, answered.answer.facts)
+        if fault is None:
+            return msgspec.structs.replace(answered, checked=True)
+        failure = Failure(OUTPUT_INVALID, f"its answer {fault}", 502, True, 200)
+        failure = msgspec.structs.replace(
+            failure, usage=answered.answer.usage, model=answered.answer.model
+        )
+        answered.attempt.fail(failure)
+        raise AttemptFailed(failure)
+
+    return checked
 
 
-def _encode(call: Call, target: Target, stream: bool) -> Encoded:
-    """The provider's form of the request; messages that it cannot read are the client's mistake."""
-    try:
-        if call.kind == "chat":
-            return target.provider.encode_chat(target.model.upstream, call.upstream, stream)
-        return target.provider.encode_embeddings(target.model.upstream, call.upstream)
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise RequestError(
-            400,
-            "request_invalid",
-            f"the request has no counterpart at the provider: {type(error).__name__} {error}",
-            cure="send the shapes that the OpenAI API reference documents",
-        ) from None
-
-
-async def _stream(call: Call, target: Target, started: int) -> Stream:
-    lease = target.keys.take(random.random())
-    try:
-        stream = await _begin_stream(call, target, started, lease)
-    except BaseException as error:
-        _end(lease, error)
-        raise
-    lease.answered()
-    return stream
-
-
-async def _begin_stream(call: Call, target: Target, started: int, lease: Lease) -> Stream:
-    data = target.request(_encode(call, target, True), lease.credential)
-    limits = call.plan.route.timeouts
-    whole = not call.stream or call.plan.route.hold == "answer"
-    while True:
-        connection = await _connect(call, target)
-        stream = None
-        try:
-            connection.send(
-                data,
-                deadline=_share(call) if whole else call.deadline,
-                quiet=limits.first_token,
-                shared=whole and call.fallbacks > 0,
-            )
-            reply = await connection.head()
-            if reply.status != 200 or not reply.is_event_stream:
-                body = bytearray()
-                while len(body) < HELD_BYTES and (part := await connection.read()):
-                    body += part
-                whole = Reply(reply.status, reply.headers, bytes(body))
-                raise AttemptFailed(_refusal(target, whole))
-            reader = target.provider.events(target.model.upstream, call.wants_usage)
-            stream = Stream(call, target, connection, reader, started, lease)
-            await stream.commit(limits.idle)
-            return stream
-        except UpstreamFault as fault:
-            connection.finish()
-            if not _stale(connection, fault, started):
-                raise AttemptFailed(of_fault(fault)) from None
-        except BaseException:
-            connection.finish()
-            raise
-
-
-async def _connect(call: Call, target: Target) -> Connection:
-    connection = target.pool.take()
-    if connection is not None:
-        return connection
-    remaining = call.deadline - asyncio.get_running_loop().time()
-    try:
-        return await target.pool.connect(min(call.plan.route.timeouts.connect, max(remaining, 0)))
-    except UpstreamFault as fault:
-        raise AttemptFailed(of_fault(fault)) from None
-
-
-def _stale(connection: Connection, fault: UpstreamFault, started: int) -> bool:
+def _stale(connection: UpstreamConnection, fault: UpstreamFault, started: int) -> bool:
     """A kept connection that the upstream had closed meanwhile: nothing was answered, so the
     request is sent again on another one. A fresh connection never counts as stale, so this ends.
-    One that breaks later broke at work, which may be billed: that is a failed try."""
+    One that breaks later broke at work, which may be billed: that is a failed attempt."""
     kept = fault.code == "upstream_cut" and connection.was_reused and connection.untouched
     return kept and ms_since(started) < _STALE_MS
 
 
-def _refusal(target: Target, reply: Reply) -> Failure:
+def _refusal(target: Target, reply: UpstreamReply) -> Failure:
     if reply.status == 200:
         kind = reply.headers.get(b"content-type", b"nothing").decode("latin-1")[:60]
         return of_fault(UpstreamFault("upstream_protocol", f"a stream was asked for, {kind} came"))

@@ -3,76 +3,97 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Sequence
 
-from tidegate.base.money import Usage, estimated_usage
-from tidegate.gateway.call.keys import Lease
-from tidegate.gateway.call.ports import EventReader, UnreadableEvent
+import msgspec
+
+from tidegate.base import Usage, estimated_usage
 from tidegate.gateway.call.rules import RATE_WINDOW, lost_nothing, too_slow
-from tidegate.gateway.call.target import Target
-from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.call.turns import Turn
+from tidegate.gateway.neutral import Event, Transcript
+from tidegate.gateway.plan import AskTerms
+from tidegate.gateway.ports import Ask, ClientDialect, EventWriter, UnreadableEvent
+from tidegate.gateway.targets import Lease
+from tidegate.gateway.values import Answer
 from tidegate.gateway.wire.sse import EventSplitter
-from tidegate.gateway.wire.upstream import Connection, UpstreamFault
-from tidegate.ledger.receipts import Attempt
+from tidegate.gateway.wire.upstream import UpstreamConnection, UpstreamFault
 
 HELD_EVENTS = 64
 HELD_BYTES = 256 * 1024
 MOST_SKIPPED = 3
 """Events of one stream that may be passed over because nobody can read them."""
 _AFTER_FINISH = 1.0
-"""Seconds of silence to wait for usage and [DONE] once the model has finished."""
+"""Seconds of silence to wait for usage and the end marker once the model has finished."""
 _ENDING = 5.0
 """Seconds that the ending may take altogether, pings or not."""
 
 
-def ms_since(started: int) -> float:
-    """Milliseconds since ``started`` (perf_counter_ns)."""
-    return (time.perf_counter_ns() - started) // 1000 / 1000
+class _Passing:
+    """Bytes for a client whose dialect is the provider's own wire format: as they came."""
+
+    def __init__(self, dialect: ClientDialect, shows_usage: bool) -> None:
+        self._passes = dialect.passes
+        self._shows_usage = shows_usage
+
+    def render(self, raw: bytes, events: Sequence[Event]) -> bytes:
+        return raw if self._passes(events, self._shows_usage) else b""
+
+
+class _Translating:
+    """Bytes for a client of another dialect: written anew from what the events say."""
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._write = writer.write
+
+    def render(self, raw: bytes, events: Sequence[Event]) -> bytes:
+        return self._write(events)
 
 
 class Stream:
     """A stream of one model. ``commit`` waits for content; then ``next`` gives the client bytes.
 
-    Ends by itself when the upstream ended properly, raises UpstreamFault otherwise. ``close``
-    must be called in every case; it closes an unfinished upstream at once.
+    Ends by itself when the upstream ended properly, raises UpstreamFault otherwise. ``release`` or
+    ``drop`` must be called in every case; ``drop`` closes an unfinished upstream at once.
     """
 
     def __init__(
-        self,
-        call: Call,
-        target: Target,
-        connection: Connection,
-        reader: EventReader,
-        started: int,
-        lease: Lease,
+        self, ask: Ask, turn: Turn, connection: UpstreamConnection, lease: Lease, terms: AskTerms
     ) -> None:
-        self.target = target
-        self._lease = lease
-        self.reader = reader
+        self.target = turn.target
+        self.attempt = turn.attempt
+        self.said = Transcript()
         self.skipped = 0
         """Events that were passed over."""
-        self._call = call
+        self._ask = ask
+        self._lease = lease
         self._connection = connection
+        self._reader = turn.target.provider.events()
+        self._render = self._renderer().render
         self._splitter = EventSplitter()
-        self._started = started
         self._held: list[bytes] = []
         self._fault: UpstreamFault | None = None
         """What broke the stream after events that are still to be passed on."""
         self._end_by: float | None = None
         self._closed = False
         self._bytes = 0
-        self._most = call.plan.route.caps.answer_bytes
-        self._rate = call.plan.route.timeouts.min_rate
+        self._most = terms.answer_bytes
+        self._rate = terms.timeouts.min_rate
         self._waited = 0.0
         self._chars = 0
+
+    def _renderer(self) -> _Passing | _Translating:
+        dialect, target = self._ask.dialect, self.target
+        if target.provider.wire == dialect.wire:
+            return _Passing(dialect, self._ask.shows_usage)
+        return _Translating(dialect.writer(target.model.upstream, self._ask.shows_usage))
 
     async def commit(self, idle: float) -> None:
         """Hold events back until the first real content. Raises UpstreamFault before it.
 
         What the model thinks is no content, as nobody has acted on it; but it shows that the model
         is at work, so the clock of the first token stops there."""
-        reader, held, alive = self.reader, 0, False
-        while not reader.content:
+        said, held, alive = self.said, 0, False
+        while not said.content:
             data = await self._read()
             out = self._feed(data)
             if out:
@@ -80,20 +101,20 @@ class Stream:
                 held += len(out)
             if len(self._held) > HELD_EVENTS or held > HELD_BYTES:
                 break
-            if reader.alive and not alive:
+            if said.alive and not alive:
                 alive = True
                 self._connection.first_token_seen(idle)
-            if self._has_content():
+            if self._begun():
                 break
             if self._fault is not None:
                 raise self._fault
-            if reader.done or not data:
+            if said.done or not data:
                 raise UpstreamFault("upstream_cut", "the stream ended before any content")
         if not alive:
             self._connection.first_token_seen(idle)
 
-    def _has_content(self) -> bool:
-        return self.reader.content
+    def _begun(self) -> bool:
+        return self.said.content
 
     async def next(self) -> bytes:
         """Bytes for the client; b"" at the proper end. Raises UpstreamFault."""
@@ -112,9 +133,9 @@ class Stream:
                 break
         if self._fault is not None:
             raise self._fault
-        if self.reader.finish is None:
+        if self.said.finish is None:
             raise UpstreamFault("upstream_cut", "the stream ended without a finish reason")
-        if self.skipped and not lost_nothing(self.reader.pieces, self.reader.usage):
+        if self.skipped and not lost_nothing(self.said.pieces, self.said.usage):
             words = f"{self.skipped} of its events could not be read and may have held text"
             raise UpstreamFault("upstream_protocol", words)
         out = b"".join(self._held)
@@ -134,18 +155,18 @@ class Stream:
 
     @property
     def _ended(self) -> bool:
-        return self.reader.done or self._fault is not None
+        return self.said.done or self._fault is not None
 
     @property
     def _in_doubt(self) -> bool:
         """An event was passed over, and now the model says that it has finished: nobody is told
         before it is known that nothing was lost."""
-        return self.skipped > 0 and self.reader.finish is not None
+        return self.skipped > 0 and self.said.finish is not None
 
     async def _read(self) -> bytes:
-        if self.reader.finish is not None:
+        if self.said.finish is not None:
             return await self._read_ending()
-        if self._rate is not None and self.reader.alive:
+        if self._rate is not None and self.said.alive:
             return await self._read_measured(self._rate)
         return await self._connection.read()
 
@@ -166,11 +187,11 @@ class Stream:
     async def _read_measured(self, rate: float) -> bytes:
         """Only the time spent waiting here counts: a client that reads slowly costs its model
         nothing, and no timer is needed, as silence has its own clock."""
-        words = too_slow(self.reader.chars - self._chars, self._waited, rate)
+        words = too_slow(self.said.chars - self._chars, self._waited, rate)
         if words is not None:
             raise UpstreamFault("upstream_rate_timeout", words)
         if self._waited >= RATE_WINDOW:
-            self._waited, self._chars = 0.0, self.reader.chars
+            self._waited, self._chars = 0.0, self.said.chars
         loop = asyncio.get_running_loop()
         before = loop.time()
         data = await self._connection.read()
@@ -205,56 +226,63 @@ class Stream:
     def _feed_end(self) -> bytes:
         """The last event may lack its blank line. After the finish one that is cut held no text."""
         last = self._splitter.end()
-        if self.reader.finish is None or not last:
+        if self.said.finish is None or not last:
             return self._take(last) if last else b""
         try:
-            return self.reader.feed(last)
+            return self._read_event(last)
         except UnreadableEvent:
             return b""
 
     def _take(self, event: bytes) -> bytes:
         try:
-            return self.reader.feed(event)
+            return self._read_event(event)
         except UnreadableEvent as error:
             self.skipped += 1
             if self.skipped > MOST_SKIPPED:
                 raise UpstreamFault("upstream_protocol", str(error)) from None
             return b""
 
+    def _read_event(self, raw: bytes) -> bytes:
+        events = self._reader.feed(raw)
+        self.said.add(events)
+        return self._render(raw, events)
+
     def answer(self, body: bytes) -> Answer:
         """What was streamed, as an answer; ``body`` are the bytes that the client got."""
-        reader = self.reader
+        said = self.said
         return Answer(
             body=body,
             stream=True,
             model=self.target.model.name,
-            finish=reader.finish,
-            complete=reader.finish == "stop" and not self.skipped,
-            usage=self.billed if reader.chars else reader.usage,
-            content=reader.text(),
-            tool_calls=reader.tool_calls,
+            finish=said.finish,
+            complete=said.finish == "stop" and not self.skipped,
+            usage=self.billed if said.chars else said.usage,
+            content=said.text(),
+            tool_calls=said.tool_calls,
         )
+
+    def whole(self) -> Answer:
+        """The same for a client that did not ask for a stream."""
+        return msgspec.structs.replace(self.answer(self.assembled()), stream=False)
+
+    def assembled(self) -> bytes:
+        """What has come so far as one JSON answer in the client's dialect."""
+        return self._ask.dialect.write(self.said.completion(), self.target.model.upstream)
 
     @property
     def billed(self) -> Usage:
         """What the provider bills of what has come; estimated where it did not say."""
-        reader = self.reader
-        if reader.usage is not None:
-            return reader.usage
-        return estimated_usage(
-            self._call.upstream.get("messages", b""), reader.text(), reader.chars
-        )
+        said = self.said
+        if said.usage is not None:
+            return said.usage
+        return estimated_usage(self._ask.prompt, said.text(), said.chars)
 
     def release(self) -> None:
-        """The content is complete: give the connection back."""
-        self._closed = True
-        self._connection.finish(drain=True)
-        self._lease.end()
-
-    @property
-    def key(self) -> str | None:
-        """Fingerprint of the key that it came with."""
-        return self._lease.fingerprint
+        """The content is complete: give the connection and the key back. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._connection.finish(drain=True)
+            self._lease.end()
 
     def drop(self, code: str = "client_gone") -> None:
         """Close the connection, so that the upstream stops; ``code`` says why. Safe to call
@@ -263,23 +291,3 @@ class Stream:
             self._closed = True
             self._connection.finish()
             self._lease.end(code)
-
-    def close(self, code: str | None = None) -> None:
-        """Give the connection back and put the attempt on the receipt. Safe to call twice."""
-        if self._closed:
-            return
-        if code is None:
-            self.release()
-        else:
-            self.drop(code)
-        self._call.attempts.append(
-            Attempt(
-                key=self._lease.fingerprint,
-                waited=self._call.waited,
-                model=self.target.model.name,
-                ms=ms_since(self._started),
-                status=200,
-                code=code,
-                skipped=self.skipped,
-            )
-        )

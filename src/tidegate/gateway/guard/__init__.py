@@ -1,5 +1,5 @@
-"""What an answer must be before it counts: the route's output schema."""
+"""What an answer must hold to before it counts: the checks of its route."""
 
-from tidegate.gateway.guard.schema import OutputGuard
+from tidegate.gateway.guard.rules import StreamGuard, require
 
-__all__ = ["OutputGuard"]
+__all__ = ["StreamGuard", "require"]

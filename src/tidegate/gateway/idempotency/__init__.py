@@ -1,5 +1,5 @@
 """The same Idempotency-Key and the same body: one call, one answer, however often it is sent."""
 
-from tidegate.gateway.idempotency.run import Again, Idempotency
+from tidegate.gateway.idempotency.run import Idempotency, IdempotencyHold
 
-__all__ = ["Again", "Idempotency"]
+__all__ = ["Idempotency", "IdempotencyHold"]

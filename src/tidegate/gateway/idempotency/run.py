@@ -13,7 +13,7 @@ import time
 import hiredis
 import msgspec
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.gateway.idempotency.rules import (
     Malformed,
     fingerprint,
@@ -21,7 +21,7 @@ from tidegate.gateway.idempotency.rules import (
     read_key,
     store_key,
 )
-from tidegate.gateway.values import Answer, Call
+from tidegate.gateway.values import Answer, Request
 from tidegate.stores.leases import ENTRY, LEASE, Leases
 from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
 
@@ -39,14 +39,14 @@ class Refusal(msgspec.Struct, frozen=True):
     param: str | None
 
 
-class Kept(msgspec.Struct, frozen=True):
+class KeptOutcome(msgspec.Struct, frozen=True):
     """The outcome of a request: an answer, a refusal, or (neither) an answer too large to keep."""
 
     answer: Answer | None = None
     refusal: Refusal | None = None
 
 
-_decoder = msgspec.msgpack.Decoder(Kept)
+_decoder = msgspec.msgpack.Decoder(KeptOutcome)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -57,7 +57,7 @@ class IdempotencyStatistics(msgspec.Struct, frozen=True):
     replayed: int
 
 
-class Again:
+class IdempotencyHold:
     """The hold of one request on its key: keep what it brought, then ``leave``, in any case."""
 
     def __init__(self, keys: Idempotency, key: bytes, print_: bytes, lease: bytes) -> None:
@@ -72,19 +72,15 @@ class Again:
     def keep(self, answer: Answer) -> None:
         """The request was answered."""
         stored = answer.stored_at or time.time()
-        whole = Kept(answer=msgspec.structs.replace(answer, stored_at=stored, content=None))
+        whole = KeptOutcome(answer=msgspec.structs.replace(answer, stored_at=stored, content=None))
         self._settle(whole)
 
-    def refuse(self, call: Call, error: RequestError) -> None:
-        """The request failed with ``error``: kept when that is its outcome for good."""
-        if keeps_refusal(error.status, bool(call.attempts)).kept:
-            self._settle(
-                Kept(
-                    refusal=Refusal(
-                        error.status, error.code, error.message, error.cure, error.param
-                    )
-                )
-            )
+    def refuse(self, error: RequestError, *, asked: bool) -> None:
+        """The request failed with ``error``: kept when that is its outcome for good. ``asked``: a
+        model was."""
+        if keeps_refusal(error.status, asked).kept:
+            said = Refusal(error.status, error.code, error.message, error.cure, error.param)
+            self._settle(KeptOutcome(refusal=said))
 
     def leave(self) -> None:
         """The request is over; without an outcome the key is free for the next try. Safe to call
@@ -97,13 +93,13 @@ class Again:
         if lease is not None:
             self._keys.leases.release(self._key, lease)
 
-    def _settle(self, kept: Kept) -> None:
+    def _settle(self, kept: KeptOutcome) -> None:
         lease, self._lease = self._lease, None
         if lease is None:
             return
         value = _encoder.encode(kept)
         if len(value) > _LARGEST:
-            value = _encoder.encode(Kept())
+            value = _encoder.encode(KeptOutcome())
         keys = self._keys
         keys.kept += 1
         keys.leases.complete(self._key, lease, ENTRY + self._print + value, keys.seconds)
@@ -127,22 +123,19 @@ class Idempotency:
     def statistics(self) -> IdempotencyStatistics:
         return IdempotencyStatistics(self.held, self.kept, self._replayed)
 
-    async def look(self, call: Call, header: str | None) -> Answer | None:
-        """The kept answer; or None, and then ``call.again`` is the hold on its key, if it has one.
-
-        Raises RequestError: the kept refusal, ``idempotency_*``, or a malformed key.
-        """
-        if header is None:
-            return None
+    async def look(self, request: Request, header: str) -> Answer | RequestError | IdempotencyHold:
+        """The kept outcome, an answer or a refusal; or the hold on the key for the one who must
+        bring it. Raises RequestError ``idempotency_*``."""
         name = read_key(header)
         if isinstance(name, Malformed):
             raise _malformed(name.reason)
-        scope = f"t{call.tenant}" if call.tenant is not None else f"k{call.key_id or ''}"
-        key = self._prefix + store_key(scope, call.plan.route.name, name)
-        print_ = fingerprint(call.fields)
-        lease = LEASE + print_ + call.id.encode()
+        caller = request.caller
+        scope = f"t{caller.tenant}" if caller.tenant is not None else f"k{caller.key_id or ''}"
+        key = self._prefix + store_key(scope, request.plan.route.name, name)
+        print_ = fingerprint(request.body_fields)
+        lease = LEASE + print_ + request.id.encode()
         try:
-            found = await self._find(key, lease, print_, call.deadline)
+            found = await self._find(key, lease, print_, request.deadline)
         except BaseException as error:
             # The lease may be ours, whether Valkey could say so or not.
             self.leases.release(key, lease)
@@ -150,9 +143,7 @@ class Idempotency:
                 raise _unavailable() from None
             raise
         if found is None:
-            call.again = Again(self, key, print_, lease)
-            return None
-        call.cache = "idempotent"
+            return IdempotencyHold(self, key, print_, lease)
         self._replayed += 1
         return _outcome(found)
 
@@ -170,16 +161,16 @@ class Idempotency:
         return None
 
 
-def _outcome(value: bytes) -> Answer:
+def _outcome(value: bytes) -> Answer | RequestError:
     try:
         kept = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # of another version
-        kept = Kept()
+        kept = KeptOutcome()
     if kept.refusal is not None:
         said = kept.refusal
-        raise RequestError(said.status, said.code, said.message, cure=said.cure, param=said.param)
+        return RequestError(said.status, said.code, said.message, cure=said.cure, param=said.param)
     if kept.answer is None:
-        raise RequestError(
+        return RequestError(
             409,
             "idempotency_answer_not_kept",
             "this request was answered, and its answer was too large to be kept",

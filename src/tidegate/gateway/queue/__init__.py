@@ -1,5 +1,5 @@
 """A bounded queue for each route: so many ask a model, so many wait, the rest is told no."""
 
-from tidegate.gateway.queue.run import Place, Queue, QueueStatistics
+from tidegate.gateway.queue.run import QueuePlace, QueueStatistics, RouteQueues
 
-__all__ = ["Place", "Queue", "QueueStatistics"]
+__all__ = ["QueuePlace", "QueueStatistics", "RouteQueues"]

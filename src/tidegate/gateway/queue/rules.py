@@ -18,7 +18,7 @@ _CALM = 0.75
 _LONGEST_RETRY = 60
 
 
-class Standing(msgspec.Struct, frozen=True):
+class QueueLoad(msgspec.Struct, frozen=True):
     """One route, over all workers of the gateway."""
 
     concurrent: int
@@ -48,7 +48,7 @@ def predicted_wait(ahead: int, service: float, concurrent: int) -> float:
     return (ahead + 1) * service / concurrent
 
 
-def arrive(standing: Standing, priority: int, patience: float) -> QueueVerdict:
+def arrive(standing: QueueLoad, priority: int, patience: float) -> QueueVerdict:
     """What becomes of a request of class ``priority`` that can wait ``patience`` seconds."""
     ahead = sum(standing.waiting[: priority + 1])
     if standing.in_use < standing.concurrent and ahead == 0:

@@ -8,17 +8,16 @@ at once; those of other workers are looked for every few milliseconds, while any
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 import msgspec
 
-from tidegate.base.errors import RequestError
+from tidegate.base import RequestError
 from tidegate.gateway.queue.rules import (
+    QueueLoad,
     QueueVerdict,
-    Standing,
     arrive,
     lowest,
     predicted_wait,
@@ -28,8 +27,8 @@ from tidegate.gateway.queue.rules import (
     surge,
 )
 from tidegate.gateway.queue.slots import STALE, Row, Seen, Slots
-from tidegate.gateway.values import Call
-from tidegate.release.values import QueueSettings
+from tidegate.gateway.values import Request
+from tidegate.release import QueueSettings
 
 POLL = 0.005
 REAP = 0.05
@@ -44,7 +43,7 @@ class QueueStatistics(msgspec.Struct, frozen=True):
     shed: int
 
 
-class Place:
+class QueuePlace:
     """The right to ask a model. ``leave`` gives it back; safe to call twice."""
 
     __slots__ = ("_queue", "_since")
@@ -65,9 +64,9 @@ class _Waiter:
     def __init__(self, priority: int, since: float) -> None:
         self.priority = priority
         self.since = since
-        self.granted: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        self.granted: asyncio.Future[QueuePlace] = asyncio.get_running_loop().create_future()
 
-    def place(self) -> Place | None:
+    def place(self) -> QueuePlace | None:
         """The place that it was given in the moment in which it left."""
         told = self.granted.done() and not self.granted.cancelled()
         return self.granted.result() if told and self.granted.exception() is None else None
@@ -100,10 +99,10 @@ class RouteQueue:
         seen = self._slots.see(monotonic())
         return (seen.in_use + sum(seen.waiting)) / self.settings.concurrent
 
-    async def enter(self, priority: int, patience: float) -> Place:
+    async def enter(self, priority: int, patience: float) -> QueuePlace:
         """A place within ``patience`` seconds. Raises RequestError 503."""
         got = self._arrive(priority, patience)
-        if isinstance(got, Place):
+        if isinstance(got, QueuePlace):
             return got
         try:
             async with asyncio.timeout(patience):
@@ -133,7 +132,7 @@ class RouteQueue:
 
     # -- arriving and waiting -------------------------------------------------------------------
 
-    def _arrive(self, priority: int, patience: float) -> Place | _Waiter:
+    def _arrive(self, priority: int, patience: float) -> QueuePlace | _Waiter:
         verdict = self._judge(priority, patience)
         if verdict.kind in ("full", "late") or (verdict.kind == "wait" and self._dead_ahead()):
             self._slots.reap()  # those who are in the way may be no more
@@ -169,10 +168,10 @@ class RouteQueue:
         seen = self._slots.see(monotonic())
         return arrive(self._standing(seen), priority, patience)
 
-    def _standing(self, seen: Seen) -> Standing:
+    def _standing(self, seen: Seen) -> QueueLoad:
         settings = self.settings
         service = service_time(seen.service, seen.quiet)
-        return Standing(settings.concurrent, settings.waiting, seen.in_use, seen.waiting, service)
+        return QueueLoad(settings.concurrent, settings.waiting, seen.in_use, seen.waiting, service)
 
     def _predict(self, seen: Seen, ahead: int) -> float:
         service = service_time(seen.service, seen.quiet)
@@ -234,7 +233,7 @@ class RouteQueue:
             if alone and over and shed is not None and self._waiting[shed]:
                 self._displace(shed, self._predict(seen, sum(seen.waiting)))
 
-    def _take(self, who: tuple[int, float]) -> Place | None:
+    def _take(self, who: tuple[int, float]) -> QueuePlace | None:
         """A place, when one is free and nobody in another worker stands before ``who``."""
         with self._slots.locked() as alone:
             now = monotonic()
@@ -252,7 +251,7 @@ class RouteQueue:
             self._took = now
             self._slots.take(self._in_use, now)
         self._served += 1
-        return Place(self, now)
+        return QueuePlace(self, now)
 
     # -- refusals -------------------------------------------------------------------------------
 
@@ -275,7 +274,7 @@ class RouteQueue:
         )
 
 
-class Queue:
+class RouteQueues:
     """The queues of one worker, made when a route is first asked. ``crowd`` tells how full the
     worker is where a route has no queue, as a share."""
 
@@ -298,28 +297,22 @@ class Queue:
             self._row.close()
             self._row = None
 
-    async def enter(self, call: Call) -> Place | None:
-        """The place of ``call``, within its patience; None where its route has no queue."""
-        settings = call.plan.route.queue
-        if settings is None:
+    async def enter(self, request: Request) -> QueuePlace | None:
+        """The place of ``request``, within its patience; None where its route has no queue."""
+        route = request.plan.route
+        if route.queue is None:
             return None
-        began = time.perf_counter_ns()
-        left = call.deadline - asyncio.get_running_loop().time()
-        try:
-            queue = self._of(call.plan.route.name, settings)
-            return await queue.enter(call.priority, min(settings.wait, max(left, 0.0)))
-        finally:
-            now = time.perf_counter_ns()
-            call.queued = (now - began) // 1000 / 1000
-            call.tick += now - began
+        left = request.deadline - asyncio.get_running_loop().time()
+        queue = self._of(route.name, route.queue)
+        return await queue.enter(request.priority, min(route.queue.wait, max(left, 0.0)))
 
-    def surging(self, call: Call) -> bool:
-        """Whether the cap under load of the call's route holds now."""
-        route = call.plan.route
+    def surging(self, request: Request) -> bool:
+        """Whether the cap under load of the request's route holds now."""
+        route, switched = request.plan.route, request.switched
         if route.caps.surge is None:
             return False
-        if call.switched is not None and call.switched.surge is not None:
-            return call.switched.surge == "on"
+        if switched is not None and switched.surge is not None:
+            return switched.surge == "on"
         load = self.crowd()
         if route.queue is not None:
             load = self._of(route.name, route.queue).load()

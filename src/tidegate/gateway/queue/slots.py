@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidegate.base.errors import RuntimeStateError
+from tidegate.base import RuntimeStateError
 
 ROWS = 128
 _WIDTH = 8

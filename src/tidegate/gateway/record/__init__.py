@@ -1,5 +1,5 @@
 """The receipt: written whatever happened, before the answer ends."""
 
-from tidegate.gateway.record.run import Recorder, settle
+from tidegate.gateway.record.run import Recorder
 
-__all__ = ["Recorder", "settle"]
+__all__ = ["Recorder"]

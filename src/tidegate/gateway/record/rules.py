@@ -1,29 +1,27 @@
-"""What one request cost; pure."""
+"""What one request cost, and what it used of its limits; pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tidegate.base.money import Usage, cost_of
-from tidegate.gateway.values import Call, Line
+from tidegate.base import Usage, cost_of
+from tidegate.gateway.plan import CountedLimit
 from tidegate.ledger.receipts import Attempt
-from tidegate.release.values import Model
+from tidegate.release import Model
 from tidegate.stores.windows import NANO
 
 
-def cost(call: Call, models: Mapping[str, Model]) -> float | None:
-    """US dollars of this request, None when unknown.
+def cost(attempts: Sequence[Attempt], models: Mapping[str, Model]) -> float | None:
+    """US dollars of a request with these attempts, each with what it was billed; None when unknown.
 
     A replayed answer costs 0, and so does a request that no model got or that was answered with
     an error: providers do not bill those. A model that was asked and whose usage nobody knows (it
     timed out, it lost to its hedge, the client left) has an unknown cost, never 0; so has a request
-    that was rescued after such a failure, whose bill has both. An attempt that broke off while it
-    answered says what it used, and that is added.
+    that was rescued after such a failure, whose bill has both.
     """
-    answered = call.usage is not None
     total = 0.0
-    for attempt in call.attempts[:-1] if answered else call.attempts:
+    for attempt in attempts:
         if attempt.usage is not None:
             part = _price(attempt.model, attempt.usage, models)
         else:
@@ -31,14 +29,11 @@ def cost(call: Call, models: Mapping[str, Model]) -> float | None:
         if part is None:
             return None
         total += part
-    if call.usage is None:
-        return total
-    part = _price(call.model, call.usage, models)
-    return None if part is None else total + part
+    return total
 
 
-def _price(name: str | None, usage: Usage, models: Mapping[str, Model]) -> float | None:
-    model = models.get(name or "")
+def _price(name: str, usage: Usage, models: Mapping[str, Model]) -> float | None:
+    model = models.get(name)
     return cost_of(usage, model.price) if model else None
 
 
@@ -62,30 +57,29 @@ def _sent(attempt: Attempt) -> bool:
     return attempt.status is not None or attempt.code not in _NEVER_SENT
 
 
-def truth(call: Call, line: Line, worst: int, models: Mapping[str, Model]) -> int:
-    """What ``call`` used of ``line``, in its unit. A try that may have been billed, and whose usage
-    nobody knows, counts as ``worst``; so it is with money whose price nobody knows."""
-    if line.charge:
+def used_of(
+    attempts: Sequence[Attempt], limit: CountedLimit, worst: int, models: Mapping[str, Model]
+) -> int:
+    """What a request used of ``limit``, in its unit. An attempt that may have been billed, and
+    whose usage nobody knows, counts as ``worst``; so it is with money whose price nobody knows."""
+    if limit.charge:
         return 1
-    if line.unit == "requests":  # of a model: as many as were sent to it
-        return sum(_sent(one) and one.model in line.models for one in call.attempts)
-    answered = call.usage is not None
+    if limit.unit == "requests":  # of a model: as many as were sent to it
+        return sum(_sent(one) and one.model in limit.models for one in attempts)
     used = 0
-    for attempt in call.attempts[:-1] if answered else call.attempts:
-        if attempt.model in line.models:
+    for attempt in attempts:
+        if attempt.model in limit.models:
             if attempt.usage is not None:
-                used += _counted(attempt.model, attempt.usage, line, worst, models)
+                used += _counted(attempt.model, attempt.usage, limit, worst, models)
             elif _may_bill(attempt):
                 used += worst
-    if call.usage is not None and call.model in line.models:
-        used += _counted(call.model, call.usage, line, worst, models)
     return used
 
 
 def _counted(
-    name: str | None, usage: Usage, line: Line, worst: int, models: Mapping[str, Model]
+    name: str, usage: Usage, limit: CountedLimit, worst: int, models: Mapping[str, Model]
 ) -> int:
-    if line.unit == "tokens":
+    if limit.unit == "tokens":
         return usage.prompt + usage.completion
     dollars = _price(name, usage, models)
     return worst if dollars is None else math.ceil(dollars * NANO - 1e-6)

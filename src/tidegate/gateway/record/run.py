@@ -1,15 +1,16 @@
-"""Write the receipt of a request, with its content where the route keeps it, to the spool."""
+"""Write the receipt of a request, with its content where the route keeps it, to the spool; settle
+what it had reserved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter_ns
 
 import msgspec
 
-from tidegate.base.money import estimated_usage
-from tidegate.gateway.record.rules import cost, truth
-from tidegate.gateway.values import Call, Loan
+from tidegate.gateway.journal import Journal
+from tidegate.gateway.plan import Plan, Redact
+from tidegate.gateway.record.rules import cost, used_of
+from tidegate.gateway.values import Ending, Grant
 from tidegate.ledger.receipts import Receipt
 from tidegate.ledger.spool import SpoolWriter
 from tidegate.stores.counters import Counters
@@ -21,7 +22,7 @@ _LONGEST_FINISH = 64
 
 
 class Recorder:
-    """Turns finished calls into spool records, as the release that served them says."""
+    """Writes the journals of finished requests to the spool, as their release says."""
 
     def __init__(
         self,
@@ -34,81 +35,87 @@ class Recorder:
         self._counters = counters
         self._last = 0.0
 
-    def record(self, call: Call, now: int) -> None:
+    def record(self, journal: Journal, ending: Ending, now: int) -> None:
         """Write the receipt; ``now`` is perf_counter_ns. Never raises for a full disk.
 
         A receipt cannot hold the time of its own writing, so its ``record`` stage is that of the
         receipt which this worker wrote before.
         """
-        plan = call.plan
-        stages = call.stages
+        steering, context, caller = journal.steering, journal.context, journal.caller
+        plan = steering.plan if steering is not None else None
+        stages, attempts = journal.stages, journal.attempts
         stages["record"] = self._last
         receipt = Receipt(
-            id=call.id,
-            at=call.at,
-            kind=call.kind,
-            status=call.status,
-            outcome=call.outcome,
+            id=journal.id,
+            at=journal.at,
+            kind=journal.kind,
+            purpose=journal.purpose,
+            status=ending.status,
+            outcome=ending.outcome,
             release=plan.release if plan is not None else None,
             route=plan.route.name if plan is not None else None,
-            journey=call.journey,
-            tenant=call.tenant,
-            key=call.key_id,
-            model=call.model,
-            stream=call.stream,
-            code=call.code,
-            finish=call.finish and call.finish[:_LONGEST_FINISH],
-            usage=call.usage,
-            replayed=call.replayed,
-            cost=cost(call, plan.models if plan is not None else {}),
-            cache=call.cache,
+            journey=context.journey,
+            tenant=caller.tenant,
+            key=caller.key_id,
+            model=journal.model,
+            stream=journal.stream,
+            code=ending.code,
+            finish=ending.finish and ending.finish[:_LONGEST_FINISH],
+            usage=journal.usage() if attempts else None,
+            replayed=ending.replayed,
+            cost=cost(attempts, plan.models) if attempts and plan is not None else 0.0,
+            cache=journal.cache,
             stages=stages,
-            queued=call.queued,
-            capped=call.capped,
-            served_by=call.served_by,
-            variant=call.variant,
-            variant_reason=call.variant_reason,
-            first_token=call.first_token,
-            total=(now - call.started) // 100 / 10_000,
-            attempts=tuple(call.attempts),
-            trace=call.trace,
-            parent=call.parent,
+            reasons=journal.reasons,
+            queued=journal.queued,
+            capped=journal.capped,
+            served_by=journal.served_by,
+            variant=steering.variant if steering is not None else None,
+            variant_reason=steering.reason if steering is not None else None,
+            first_token=journal.first_token,
+            total=(now - journal.started) // 100 / 10_000,
+            attempts=journal.receipt_attempts() if attempts else (),
+            trace=context.trace,
+            parent=context.parent,
             worker=self._worker,
         )
         request = response = b""
         if plan is not None and plan.route.store_content:
-            request, response = call.body, call.answer_content
+            request, response = journal.body, journal.content
             if plan.redact is not None:
                 request, response = (_clean(plan.redact, one) for one in (request, response))
         self._spool.append(_encoder.encode(receipt), request, response)
-        if call.loan is not None:
-            self._repay(call, call.loan)
+        if journal.grant is not None and plan is not None:
+            self._settle(journal, journal.grant, plan)
         self._last = (perf_counter_ns() - now) // 100 / 10_000
 
-    def _repay(self, call: Call, loan: Loan) -> None:
-        """Settle what was borrowed with what was used; once it is known what was borrowed."""
-        reply = loan.reservation.reply
+    def _settle(self, journal: Journal, grant: Grant, plan: Plan) -> None:
+        """Replace what was reserved by what was used; once it is known what was reserved."""
+        made = grant.made
+        reply = made.reservation.reply
         if reply is not None and not reply.done():
-            reply.add_done_callback(lambda _: self._repay(call, loan))
+            # The request ended before the store's answer came: settle when it does.
+            reply.add_done_callback(lambda _: self._settle(journal, grant, plan))
             return
-        granted = loan.reservation.granted
-        if self._counters is None or (granted is None and not loan.uncounted):
+        granted = made.reservation.granted
+        if self._counters is None or (granted is None and not grant.uncounted):
             return
         settlements = []
-        for place, (line, part) in enumerate(zip(loan.lines, loan.parts, strict=True)):
-            used = truth(call, line, part.amount, call.plan.models)
+        parts = made.reservation.parts
+        for place, (limit, part) in enumerate(zip(made.limits, parts, strict=True)):
+            used = used_of(journal.attempts, limit, part.amount, plan.models)
             lent = 0
             if granted is not None:
-                if line.charge or (granted.left[place] < 0 and not used):
+                if limit.charge or (granted.left[place] < 0 and not used):
                     continue
                 lent = part.amount if granted.left[place] >= 0 else 0
             if lent or used:
-                settlements.append(Settlement(part.key, lent, used, line.rate, part.ttl))
+                settlements.append(Settlement(part.key, lent, used, limit.rate, part.ttl))
         if settlements:
             self._counters.settle(settlements, granted)
 
 
-def _clean(redact: Callable[[str], str], content: bytes) -> bytes:
+def _clean(redact: Redact, content: bytes) -> bytes:
     """Redacted content; nothing at all when the hook fails: better lost than leaked."""
     if not content:
         return b""
@@ -116,10 +123,3 @@ def _clean(redact: Callable[[str], str], content: bytes) -> bytes:
         return redact(content.decode(errors="replace")).encode()
     except Exception:  # noqa: BLE001 - the edge to a plug-in; the loss is visible in the ledger
         return msgspec.json.encode({"redaction": "failed"})
-
-
-def settle(call: Call, prompt: bytes, text: str) -> None:
-    """Estimate the tokens of an answer whose provider sent no numbers, marked as estimated: the
-    receipt is written before the answer ends, so this may cost nothing."""
-    if call.usage is None and (text or call.status == 200):
-        call.usage = estimated_usage(prompt, text)

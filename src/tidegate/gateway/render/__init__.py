@@ -1,6 +1,5 @@
 """The pinned template with its declared inputs, the route's tools, schema and caps."""
 
-from tidegate.gateway.render.run import clamp_surge, render
-from tidegate.gateway.render.template import Template, compile_template
+from tidegate.gateway.render.run import Rendered, clamp_surge, render
 
-__all__ = ["Template", "clamp_surge", "compile_template", "render"]
+__all__ = ["Rendered", "clamp_surge", "render"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
+CapSource: TypeAlias = Literal["spec", "switch", "surge"]
 
-class Cap(msgspec.Struct, frozen=True):
+
+class OutputCap(msgspec.Struct, frozen=True):
     """``tokens``: None is no cap. ``by``: what set it."""
 
     tokens: int | None
-    by: Literal["spec", "switch", "surge"] | None
+    by: CapSource | None
     reason: str
 
 
@@ -35,10 +37,10 @@ def prompt_cap(spec: int | None, switched: int | None, killed: int | None) -> Pr
 
 def output_cap(
     spec: int | None, switched: int | None, surge: int | None = None, surging: bool = False
-) -> Cap:
+) -> OutputCap:
     """The tightest of the caps in force: the release's, one that an operator switched on, and the
     one under load while the load is high."""
-    caps: list[tuple[int, Literal["spec", "switch", "surge"]]] = []
+    caps: list[tuple[int, CapSource]] = []
     if spec is not None:
         caps.append((spec, "spec"))
     if switched is not None:
@@ -46,7 +48,7 @@ def output_cap(
     if surge is not None and surging:
         caps.append((surge, "surge"))
     if not caps:
-        return Cap(None, None, "no cap is in force")
+        return OutputCap(None, None, "no cap is in force")
     tokens, by = min(caps, key=lambda cap: cap[0])
     words = {"spec": "the release", "switch": "an operator", "surge": "the load"}
-    return Cap(tokens, by, f"{words[by]} caps the answer at {tokens} tokens")
+    return OutputCap(tokens, by, f"{words[by]} caps the answer at {tokens} tokens")

@@ -3,12 +3,15 @@ needs; pure, with its reason."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from tidegate.release.values import Model
+from tidegate.gateway.ports import Ask
+from tidegate.release import Model
+
+_BEYOND_REASON = 10**12
 
 
 class Candidate(Protocol):
@@ -38,21 +41,14 @@ class Need(msgspec.Struct, frozen=True):
     """Of ``tools``, ``schema`` and ``images``."""
 
 
-def need_of(upstream: Mapping[str, bytes]) -> Need:
-    """``upstream``: the fields of the request as they go to a model, each as JSON."""
-    messages = upstream.get("messages", upstream.get("input", b""))
-    tools = upstream.get("tools", b"")
-    features = set()
-    if len(tools) > 2 and tools != b"null":
-        features.add("tools")
-    if b'"json_schema"' in upstream.get("response_format", b""):
-        features.add("schema")
-    if b'"image_url"' in messages:
-        features.add("images")
-    cap = upstream.get("max_completion_tokens", upstream.get("max_tokens", b"0"))
-    output = int(cap) if cap.isdigit() and len(cap) < 16 else 0
-    prompt = 0 if "images" in features else (len(messages) + len(tools)) // 4
-    return Need(prompt + output, frozenset(features))
+def need_of(ask: Ask) -> Need:
+    dialect, fields = ask.dialect, ask.fields
+    features = dialect.needs(fields)
+    output = dialect.worst_output(fields)
+    size = len(ask.prompt) + dialect.tools_size(fields)
+    prompt = 0 if "images" in features else size // 4
+    # A length beyond reason, or none at all, is left to the model, which says so itself.
+    return Need(prompt + (output if 0 < output < _BEYOND_REASON else 0), features)
 
 
 def misfit(model: Model, need: Need) -> str | None:
@@ -65,12 +61,12 @@ def misfit(model: Model, need: Need) -> str | None:
     return None
 
 
-def choose(targets: Sequence[T], upstream: Mapping[str, bytes]) -> Chain[T]:
+def choose(targets: Sequence[T], ask: Ask) -> Chain[T]:
     """A fixed route: the first model answers, the others stand in for it, in the spec's order.
-    What the fields of the request (``upstream``) need is looked at only where there is a choice."""
+    What the request needs is looked at only where there is a choice."""
     if len(targets) == 1:
         return Chain(targets, "fixed")
-    return among(targets, need_of(upstream))
+    return among(targets, need_of(ask))
 
 
 def among(targets: Sequence[T], need: Need) -> Chain[T]:

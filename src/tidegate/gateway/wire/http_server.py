@@ -37,14 +37,14 @@ CHECK_SECONDS = 5.0
 _HIGH_WATER = 64 * 1024
 
 HeaderList = list[tuple[str, str]]
-Handler = Callable[["Request", "Response"], Awaitable[None]]
+HttpHandler = Callable[["HttpRequest", "HttpResponse"], Awaitable[None]]
 
 
 class ClientGone(Exception):
     """The client closed its connection while it was being answered."""
 
 
-class Request:
+class HttpRequest:
     """One parsed request. Header names are lower-case; repeated headers are joined with commas."""
 
     __slots__ = ("_headers", "body", "keep_alive", "method", "path", "too_large", "version")
@@ -72,17 +72,17 @@ class ServerStatistics(msgspec.Struct, frozen=True):
     """Connections beyond the bound, since the start."""
 
 
-class Server:
+class HttpServer:
     """All connections of one worker. ``handler`` answers one request; it must not raise."""
 
-    def __init__(self, handler: Handler, max_body: int, max_connections: int = 8192) -> None:
+    def __init__(self, handler: HttpHandler, max_body: int, max_connections: int = 8192) -> None:
         self.handler = handler
         self.max_body = max_body
         self.max_connections = max_connections
         self.refused = 0
         self.leaving = 0
         """Connections that were refused and have not ended yet."""
-        self.connections: set[Connection] = set()
+        self.connections: set[HttpConnection] = set()
         self.draining = False
         self._empty = asyncio.Event()
 
@@ -94,14 +94,14 @@ class Server:
         """How full this worker is, as a share of the connections that it takes."""
         return len(self.connections) / self.max_connections
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()
 
     async def drain(self, seconds: float) -> None:
         """Finish what runs, take nothing new, close what rests; cut what takes longer: a request
-        is cancelled with ``Response.cut`` set, so that its handler can still say so."""
+        is cancelled with ``HttpResponse.cut`` set, so that its handler can still say so."""
         self.draining = True
         if not await self._emptied(min(REST_SECONDS, seconds)):
             for connection in tuple(self.connections):
@@ -129,23 +129,23 @@ class Server:
         return True
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One client connection: requests are answered one at a time, in their order."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
         self._parser = httptools.HttpRequestParser(self)
-        self._request: Request | None = None
+        self._request: HttpRequest | None = None
         self._url = b""
         self._parts: list[bytes] = []
         self._size = 0
         self._header_bytes = 0
         self._in_headers = False
-        self._waiting: collections.deque[Request] = collections.deque()
+        self._waiting: collections.deque[HttpRequest] = collections.deque()
         self._task: asyncio.Task[None] | None = None
-        self._response: Response | None = None
+        self._response: HttpResponse | None = None
         self._writable: asyncio.Future[None] | None = None
         self._paused = False
         self._deaf = False
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
     # -- the parser -----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._request = Request()
+        self._request = HttpRequest()
         self._url = b""
         self._parts = []
         self._size = 0
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
         elif request._headers.get(b"expect", b"").lower() == b"100-continue" and not self.busy:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _headers_size(self, request: Request) -> int:
+    def _headers_size(self, request: HttpRequest) -> int:
         lines = sum(len(name) + len(value) + 4 for name, value in request._headers.items())
         return len(self._url) + lines
 
@@ -311,7 +311,7 @@ class Connection(asyncio.Protocol):
         self._parts = []
         self._take(request)
 
-    def _refuse_body(self, request: Request) -> None:
+    def _refuse_body(self, request: HttpRequest) -> None:
         """The handler says why; after its answer the connection ends, the rest is not read."""
         request.too_large = True
         request.keep_alive = False
@@ -325,7 +325,7 @@ class Connection(asyncio.Protocol):
     def busy(self) -> bool:
         return self._task is not None
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: HttpRequest) -> None:
         if self._task is None and not self._paused:
             self._begin(request)
         elif len(self._waiting) < MAX_WAITING:
@@ -333,11 +333,11 @@ class Connection(asyncio.Protocol):
         else:
             self.abort()
 
-    def _begin(self, request: Request) -> None:
-        self._response = Response(self, request)
+    def _begin(self, request: HttpRequest) -> None:
+        self._response = HttpResponse(self, request)
         self._task = self._loop.create_task(self._run(request, self._response))
 
-    async def _run(self, request: Request, response: Response) -> None:
+    async def _run(self, request: HttpRequest, response: HttpResponse) -> None:
         try:
             await self._server.handler(request, response)
         except ClientGone:
@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._end(request, response)
 
-    def _end(self, request: Request, response: Response) -> None:
+    def _end(self, request: HttpRequest, response: HttpResponse) -> None:
         self._task = self._response = None
         self._due = self._loop.time() + IDLE_SECONDS
         if self._transport is None:
@@ -487,13 +487,13 @@ class Connection(asyncio.Protocol):
             self._writable = None
 
 
-class Response:
+class HttpResponse:
     """The answer to one request: ``whole``, or ``begin``, ``send`` ..., ``end``."""
 
     __slots__ = ("_chunked", "_connection", "_head", "_no_body", "begun", "cut", "ended", "gone",
                  "keep_alive")  # fmt: skip
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: HttpConnection, request: HttpRequest) -> None:
         self._connection = connection
         self._chunked = request.version == "1.1"
         self._no_body = request.method == "HEAD"

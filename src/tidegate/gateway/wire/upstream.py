@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from tidegate.base.addresses import is_metadata
+from tidegate.base import is_metadata
 
 _READ_AHEAD = 256 * 1024
 MAX_ANSWER = 64 << 20
@@ -65,7 +65,7 @@ _TOTAL = ("upstream_total_timeout", "the request's total time is used up")
 _SHARE = ("upstream_answer_timeout", "no whole answer in half of the time that was left")
 
 
-class Origin(msgspec.Struct, frozen=True):
+class UpstreamOrigin(msgspec.Struct, frozen=True):
     """Where requests of one base URL go. ``prefix`` is the path of the base URL, no end slash."""
 
     host: str
@@ -88,7 +88,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 _PATH = re.compile(r"[!-~]*")
 
 
-def parse_origin(base_url: str) -> Origin:
+def parse_origin(base_url: str) -> UpstreamOrigin:
     """The origin of ``base_url``. Raises ValueError when it is not an http(s) URL with a host, or
     leads to where machines get their credentials (see ``is_metadata``)."""
     parts = urlsplit(base_url)
@@ -106,7 +106,7 @@ def parse_origin(base_url: str) -> Origin:
     if is_metadata(host):
         raise ValueError(f"{base_url!r} is a link-local or metadata address")
     tls = parts.scheme == "https"
-    return Origin(host, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+    return UpstreamOrigin(host, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/"))
 
 
 _RETRY_AFTER = re.compile(
@@ -114,7 +114,7 @@ _RETRY_AFTER = re.compile(
 )
 
 
-class Reply(msgspec.Struct, frozen=True):
+class UpstreamReply(msgspec.Struct, frozen=True):
     """Status and headers of an answer; header names are lower-case bytes."""
 
     status: int
@@ -137,20 +137,20 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     idle: int
 
 
-class Pool:
+class ConnectionPool:
     """Keep-alive connections of one worker to one origin."""
 
-    def __init__(self, origin: Origin, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, origin: UpstreamOrigin, *, tls: ssl.SSLContext | None = None) -> None:
         self.origin = origin
         self._tls = (tls or ssl.create_default_context()) if origin.tls else None
-        self._idle: list[Connection] = []
+        self._idle: list[UpstreamConnection] = []
         self._busy = 0
         self._sweeper: asyncio.TimerHandle | None = None
 
     def statistics(self) -> PoolStatistics:
         return PoolStatistics(self._busy, len(self._idle))
 
-    def take(self) -> Connection | None:
+    def take(self) -> UpstreamConnection | None:
         """An idle connection that is still good, the youngest first; None when there is none."""
         while self._idle:
             connection = self._idle.pop()
@@ -159,13 +159,13 @@ class Pool:
                 return connection
         return None
 
-    async def connect(self, timeout: float) -> Connection:
+    async def connect(self, timeout: float) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         self._busy += 1
         try:
             async with asyncio.timeout(timeout):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(self),
+                    lambda: UpstreamConnection(self),
                     self.origin.host,
                     self.origin.port,
                     ssl=self._tls,
@@ -190,7 +190,7 @@ class Pool:
             )
         return connection
 
-    def give_back(self, connection: Connection) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         """The exchange is over; keep the connection when it may carry another."""
         self._busy -= 1
         if connection.usable and len(self._idle) < _MOST_KEPT:
@@ -210,7 +210,7 @@ class Pool:
         more = bool(self._idle)
         self._sweeper = loop.call_later(_IDLE_KEPT / 2, self._sweep) if more else None
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -223,10 +223,10 @@ class Pool:
         self._idle.clear()
 
 
-class Connection(asyncio.Protocol):
+class UpstreamConnection(asyncio.Protocol):
     """One socket, one exchange at a time: ``send``, then ``reply``, then ``read`` until b""."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: Any = None
@@ -313,18 +313,18 @@ class Connection(asyncio.Protocol):
             self._quiet.cancel()
             self._quiet = self._loop.call_later(idle, self._check_quiet)
 
-    async def whole(self) -> Reply:
+    async def whole(self) -> UpstreamReply:
         """The complete answer. Raises UpstreamFault."""
         while not self._complete:
             await self._wait()
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        return Reply(self._parser.get_status_code(), self._headers, body)
+        return UpstreamReply(self._parser.get_status_code(), self._headers, body)
 
-    async def head(self) -> Reply:
+    async def head(self) -> UpstreamReply:
         """Status and headers, as soon as they are there. Raises UpstreamFault."""
         while not self._whole:
             await self._wait()
-        return Reply(self._parser.get_status_code(), self._headers)
+        return UpstreamReply(self._parser.get_status_code(), self._headers)
 
     async def read(self) -> bytes:
         """What has come since the last read; b"" at the proper end. Raises UpstreamFault."""
