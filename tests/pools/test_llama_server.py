@@ -105,7 +105,7 @@ def test_a_client_that_goes_away_frees_its_slot(chat: openai.OpenAI, chat_pool: 
     left = time.monotonic()
     stream.close()
     while busy_slots(chat_pool):
-        assert time.monotonic() - left < 3
+        assert time.monotonic() - left < 10
         time.sleep(0.02)
 
 
