@@ -27,7 +27,8 @@ _WHERE = (
     "import importlib.metadata as m, tidegate;"
     "print(tidegate.__file__); print(m.distribution('tidegate').locate_file(''))"
 )
-_ROOMS = (b"tidegate.gateway", b"tidegate.ledger", b"tidegate.console", b"tidegate up")
+_PARTS = ("tidegate.gateway", "tidegate.ledger", "tidegate.console", "tidegate up")
+"""What the command line of a process that runs our code holds."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,8 @@ def require_own_code(side: Side, product: Product) -> None:
     Raises BenchError otherwise: figures of the wrong code are worse than none."""
     expected = f"PYTHONPATH={side.packages}".encode()
     for process in product.processes():
-        if any(room.decode() in process.command for room in _ROOMS) and (
-            expected not in process.environ.split(b"\0")
-        ):
+        ours = any(part in process.command for part in _PARTS)
+        if ours and expected not in process.environ.split(b"\0"):
             raise BenchError(f"not {side.name}'s code: {process.command[:200]}")
 
 
