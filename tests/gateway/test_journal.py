@@ -22,12 +22,12 @@ def test_the_answering_attempt_is_last_and_its_usage_is_the_receipt_s() -> None:
     other.answer(SECOND)
     hedge.billed = lambda: FIRST
     hedge.lose(answered=True)
-    lost, won = journal.receipt_attempts()
+    lost, won = journal.in_order()
     assert [(one.model, one.code) for one in (lost, won)] == [
         ("small", "hedge_lost"),
         ("spare", None),
     ]
-    assert (lost.usage, won.usage, journal.usage()) == (FIRST, None, SECOND)
+    assert (lost.usage, won.usage, journal.usage) == (FIRST, None, SECOND)
 
 
 def test_an_attempt_ends_once_whichever_way_comes_first() -> None:
@@ -39,7 +39,7 @@ def test_an_attempt_ends_once_whichever_way_comes_first() -> None:
     journal.abandon()
     (only,) = journal.attempts
     assert (only.code, only.status) == ("upstream_error", 503)
-    assert journal.usage() is None
+    assert journal.usage is None
     assert journal.open == []
 
 
@@ -54,8 +54,8 @@ def test_what_was_never_sent_was_no_attempt() -> None:
 def test_a_refused_answer_is_billed_and_is_not_the_answer() -> None:
     journal = new_journal()
     journal.begin("small").reject("output_invalid", FIRST)
-    (only,) = journal.receipt_attempts()
-    assert (only.code, only.usage, journal.usage()) == ("output_invalid", FIRST, None)
+    (only,) = journal.in_order()
+    assert (only.code, only.usage, journal.usage) == ("output_invalid", FIRST, None)
 
 
 def test_who_leaves_ends_all_that_is_open_with_what_is_known() -> None:
@@ -68,8 +68,8 @@ def test_who_leaves_ends_all_that_is_open_with_what_is_known() -> None:
         ("small", LEFT.code),
         ("spare", LEFT.code),
     ]
-    assert journal.usage() == SECOND, "what had begun to come counts as the answer"
-    assert cost(journal.attempts, {}) is None, "nobody knows what the first is billed"
+    assert journal.usage == SECOND, "what had begun to come counts as the answer"
+    assert cost(journal.bill(), {}) is None, "nobody knows what the first is billed"
 
 
 def test_the_times_of_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +105,8 @@ def test_no_order_of_endings_loses_or_doubles_a_billed_token(endings: list[str])
                 attempt.fail(BUSY)
                 continue
         billed += 1
-    told = [one.usage for one in journal.receipt_attempts() if one.usage] + [
-        *([journal.usage()] if journal.usage() else [])
+    told = [one.usage for one in journal.in_order() if one.usage] + [
+        *([journal.usage] if journal.usage else [])
     ]
     assert told == [FIRST] * billed
 

@@ -27,7 +27,7 @@ def finish(state: WorkerState, journal: Journal, ending: Ending, out: HttpRespon
         state.recorder.record(journal, ending, perf_counter_ns())
     finally:
         if journal.steering is not None:
-            state.leave(journal.steering.release)
+            state.releases.leave(journal.steering.release)
     if out is None or out.gone:
         return
     if out.begun:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter_ns
 
-import msgspec
-
 from tidegate.base import Usage
 from tidegate.gateway.targets import HEDGE_LOST, LEFT, Failure
 from tidegate.gateway.values import (
@@ -42,18 +40,19 @@ class OpenAttempt:
 
     def answer(self, usage: Usage | None, skipped: int = 0) -> None:
         """Its answer is what the client gets."""
-        ended = self._end(None, 200, usage, skipped)
+        ended = self._end(None, 200, None, skipped)
         if ended is not None:
-            self._journal.answering = ended
+            self._journal.answering, self._journal.usage = ended, usage
 
     def fail(self, failure: Failure) -> None:
         self._end(failure.code, failure.upstream_status, failure.usage)
 
     def break_off(self, code: str, skipped: int = 0) -> None:
         """It ended in the middle of an answer that the client was getting."""
-        ended = self._end(code, 200, self.billed() if self.billed else None, skipped)
+        ended = self._end(code, 200, None, skipped)
         if ended is not None:
             self._journal.answering = ended
+            self._journal.usage = self.billed() if self.billed else None
 
     def reject(self, code: str, usage: Usage | None) -> None:
         """A whole answer came, and is not given: it is billed all the same."""
@@ -109,6 +108,8 @@ class Journal:
     capped: str | None = None
     """What made the length limit tighter than the release says."""
     answering: Attempt | None = None
+    usage: Usage | None = None
+    """Billed for the answer; what failed attempts are billed stands with each of them."""
     # What came of it.
     stream = False
     model: str | None = None
@@ -164,25 +165,26 @@ class Journal:
         answer counts as the answer, though nobody got it."""
         for attempt in tuple(self.open):
             usage = attempt.billed() if attempt.billed is not None else None
-            ended = attempt._end(code, None, usage)
             if usage is not None and self.answering is None:
-                self.answering = ended
+                self.answering, self.usage = attempt._end(code, None, None), usage
+            else:
+                attempt._end(code, None, usage)
 
     @property
     def asked(self) -> bool:
         """Whether a model was tried."""
         return bool(self.attempts or self.open)
 
-    def usage(self) -> Usage | None:
-        """Billed for the answer; what failed attempts are billed stands with each of them."""
-        return None if self.answering is None else self.answering.usage
+    def bill(self) -> list[tuple[Attempt, Usage | None]]:
+        """Every attempt with what it is billed, as far as that is known."""
+        return [(one, self.usage if one is self.answering else one.usage) for one in self.attempts]
 
-    def receipt_attempts(self) -> tuple[Attempt, ...]:
-        """As receipts list them: the one that answered last, its usage left to the receipt's."""
-        if self.answering is None:
-            return tuple(self.attempts)
-        others = [one for one in self.attempts if one is not self.answering]
-        return (*others, msgspec.structs.replace(self.answering, usage=None))
+    def in_order(self) -> tuple[Attempt, ...]:
+        """As receipts list them: the one that answered is last."""
+        attempts, last = self.attempts, self.answering
+        if last is None or attempts[-1] is last:
+            return tuple(attempts)
+        return (*(one for one in attempts if one is not last), last)
 
 
 def ms_since(started: int) -> float:

@@ -107,7 +107,8 @@ class _Answering:
                 journal.note("queue", clamped.reason)
             try:
                 chain = choose(allowed(request, grant), ask)
-                journal.note("route", chain.reason)
+                if len(request.plan.targets) > 1:  # else there was nothing to choose
+                    journal.note("route", chain.reason)
                 return await self._ask(clamped.ask, chain.targets)
             except RequestError as error:  # nothing was sent yet
                 return await self._stand_in(error)
@@ -124,7 +125,9 @@ class _Answering:
         answered, so that both commands leave in one write."""
         state, journal, request = self._state, self._journal, self._request
         journal.enter("cache")
-        look = still_served(request, state.cache.at_hand(request, ask, control))
+        look = state.cache.at_hand(request, ask, control)
+        if request.switched is not None:
+            look = still_served(request, look)
         made = None
         if request.plan.limits is not None:
             journal.enter("limits")
@@ -133,7 +136,8 @@ class _Answering:
             journal.enter("cache")
             look = await state.cache.look(request, look)
             self._flight = look.flight
-            look = still_served(request, look)
+            if request.switched is not None:
+                look = still_served(request, look)
         journal.cache, self._key = look.result, look.key
         if look.reason is not None:
             journal.note("cache", look.reason)

@@ -89,7 +89,7 @@ class Steering(msgspec.Struct, frozen=True):
     """Of the variant, in OpenFeature's words."""
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Request(msgspec.Struct, frozen=True, eq=False):
     """An admitted request: who asks what, and what serves it."""
 
     id: str

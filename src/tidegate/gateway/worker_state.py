@@ -12,7 +12,7 @@ from tidegate.gateway.cache import ExactCache
 from tidegate.gateway.idempotency import Idempotency
 from tidegate.gateway.journal import Journal
 from tidegate.gateway.limits import Limits
-from tidegate.gateway.plan import LoadedRelease, Plan
+from tidegate.gateway.plan import Plan
 from tidegate.gateway.queue import RouteQueues
 from tidegate.gateway.record import Recorder
 from tidegate.gateway.releases import Releases
@@ -95,10 +95,6 @@ class WorkerState:
             return found
         message, cure = _KEY_WORDS[found]
         raise RequestError(401, found, message, cure=cure)
-
-    def leave(self, release: LoadedRelease) -> None:
-        """A request that ``release`` served is over."""
-        self.releases.leave(release)
 
     def headers(self, journal: Journal, stored_at: float | None = None) -> HeaderList:
         """The headers of an answer: which request, release and model, and whether it was kept."""

@@ -100,11 +100,11 @@ def test_an_answer_that_lost_half_way_is_billed_for_what_it_gave() -> None:
     journal, found, _ = asked(saying(HEAD, PIECE, 5.0), saying(HEAD, PIECE, END, DONE), pooled=True)
     assert isinstance(found, Answer)
     assert found.model == "spare"
-    lost, won = journal.receipt_attempts()
+    lost, won = journal.in_order()
     assert (lost.model, lost.code, won.model, won.code) == ("small", "hedge_lost", "spare", None)
     assert lost.usage is not None
     assert lost.usage.completion == 2
-    assert journal.usage() == found.usage, "that of the answer is the receipt's own"
+    assert journal.usage == found.usage, "that of the answer is the receipt's own"
 
 
 def test_a_client_that_leaves_two_answers_half_way_is_billed_for_both() -> None:
@@ -112,15 +112,15 @@ def test_a_client_that_leaves_two_answers_half_way_is_billed_for_both() -> None:
         saying(HEAD, PIECE, 5.0), saying(HEAD, PIECE, PIECE, 5.0), pooled=True, leave=True
     )
     assert found is None
-    second, first = journal.receipt_attempts()
+    second, first = journal.in_order()
     assert [(one.model, one.code) for one in (second, first)] == [
         ("spare", "client_gone"),
         ("small", "client_gone"),
     ]
     assert second.usage is not None
     assert second.usage.completion == 4
-    usage = journal.usage()
+    usage = journal.usage
     assert usage is not None
     assert usage.completion == 2
     prompt = second.usage.prompt + usage.prompt
-    assert cost(journal.attempts, MODELS) == (prompt * 1.0 + 6 * 2.0) / 1_000_000
+    assert cost(journal.bill(), MODELS) == (prompt * 1.0 + 6 * 2.0) / 1_000_000

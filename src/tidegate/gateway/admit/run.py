@@ -80,17 +80,17 @@ def admit(
         asked, header = client.extension.priority, http.header(b"x-tidegate-priority")
         priority = priority_of(journal.caller.priority, asked, header)
     request = Request(
-        id=journal.id,
-        at=journal.at,
-        deadline=now + plan.route.timeouts.total,
-        dialect=dialect,
-        ask=client.ask,
-        body_fields=client.body_fields,
-        extension=client.extension,
-        caller=journal.caller,
-        plan=plan,
-        switched=switched,
-        priority=priority,
+        journal.id,
+        journal.at,
+        now + plan.route.timeouts.total,
+        dialect,
+        client.ask,
+        client.body_fields,
+        client.extension,
+        journal.caller,
+        plan,
+        switched,
+        priority,
     )
     journal.request = request
     return request

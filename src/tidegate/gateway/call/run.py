@@ -177,9 +177,13 @@ class _Asking:
         if target.pooled and ask.kind == "chat" and not _JOINLESS.intersection(ask.fields):
             return await self._joined(turn)
         encoded = self._encode(target, False)
-        with _Leased(turn) as lease:
+        lease = _lease(turn)
+        try:
             answer = await self._whole(turn, target.request(encoded, lease.credential))
-            lease.end()
+        except BaseException as error:
+            _give_back(lease, turn, error)
+            raise
+        lease.end()
         return Answered(answer, turn.attempt)
 
     async def _whole(self, turn: Turn, data: bytes) -> Answer:
@@ -264,9 +268,13 @@ class _Asking:
 
     async def stream(self, turn: Turn) -> Stream:
         encoded = self._encode(turn.target, True)
-        with _Leased(turn) as lease:
+        lease = _lease(turn)
+        try:
             stream = await self._begin(turn, encoded, lease)
-            lease.answered()
+        except BaseException as error:
+            _give_back(lease, turn, error)
+            raise
+        lease.answered()
         turn.attempt.billed = lambda: stream.billed
         return stream
 
@@ -337,29 +345,24 @@ class _Asking:
             raise AttemptFailed(of_fault(fault)) from None
 
 
-class _Leased:
-    """A key for the time of one attempt. Leaving it by an error gives the key back, with what the
-    failure says of it, and ends the attempt."""
+def _lease(turn: Turn) -> Lease:
+    """A key for one attempt. Raises AttemptFailed, with the attempt ended, when there is none."""
+    try:
+        lease = turn.target.keys.take(random.random())
+    except AttemptFailed as failed:
+        turn.attempt.fail(failed.failure)
+        raise
+    turn.attempt.key = lease.fingerprint
+    return lease
 
-    def __init__(self, turn: Turn) -> None:
-        self._turn = turn
 
-    def __enter__(self) -> Lease:
-        attempt = self._turn.attempt
-        try:
-            self._lease = self._turn.target.keys.take(random.random())
-        except AttemptFailed as failed:
-            attempt.fail(failed.failure)
-            raise
-        attempt.key = self._lease.fingerprint
-        return self._lease
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, AttemptFailed):
-            self._lease.end(error.failure.code, error.failure)
-            self._turn.attempt.fail(error.failure)
-        elif error is not None:
-            self._lease.end(LEFT.code)
+def _give_back(lease: Lease, turn: Turn, error: BaseException) -> None:
+    """The attempt ended in ``error``: the key comes back, with what the failure says of it."""
+    if isinstance(error, AttemptFailed):
+        lease.end(error.failure.code, error.failure)
+        turn.attempt.fail(error.failure)
+    else:
+        lease.end(LEFT.code)
 
 
 async def _to_the_end(stream: Stream, most: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from tidegate.base import Usage, cost_of
 from tidegate.gateway.plan import CountedLimit
@@ -11,9 +12,12 @@ from tidegate.ledger.receipts import Attempt
 from tidegate.release import Model
 from tidegate.stores.windows import NANO
 
+Bill: TypeAlias = Sequence[tuple[Attempt, Usage | None]]
+"""Attempts, each with what the provider bills for it, None where that is not known."""
 
-def cost(attempts: Sequence[Attempt], models: Mapping[str, Model]) -> float | None:
-    """US dollars of a request with these attempts, each with what it was billed; None when unknown.
+
+def cost(bill: Bill, models: Mapping[str, Model]) -> float | None:
+    """US dollars of a request with these attempts; None when unknown.
 
     A replayed answer costs 0, and so does a request that no model got or that was answered with
     an error: providers do not bill those. A model that was asked and whose usage nobody knows (it
@@ -21,9 +25,9 @@ def cost(attempts: Sequence[Attempt], models: Mapping[str, Model]) -> float | No
     that was rescued after such a failure, whose bill has both.
     """
     total = 0.0
-    for attempt in attempts:
-        if attempt.usage is not None:
-            part = _price(attempt.model, attempt.usage, models)
+    for attempt, usage in bill:
+        if usage is not None:
+            part = _price(attempt.model, usage, models)
         else:
             part = None if _may_bill(attempt) else 0.0
         if part is None:
@@ -57,20 +61,18 @@ def _sent(attempt: Attempt) -> bool:
     return attempt.status is not None or attempt.code not in _NEVER_SENT
 
 
-def used_of(
-    attempts: Sequence[Attempt], limit: CountedLimit, worst: int, models: Mapping[str, Model]
-) -> int:
+def used_of(bill: Bill, limit: CountedLimit, worst: int, models: Mapping[str, Model]) -> int:
     """What a request used of ``limit``, in its unit. An attempt that may have been billed, and
     whose usage nobody knows, counts as ``worst``; so it is with money whose price nobody knows."""
     if limit.charge:
         return 1
     if limit.unit == "requests":  # of a model: as many as were sent to it
-        return sum(_sent(one) and one.model in limit.models for one in attempts)
+        return sum(_sent(one) and one.model in limit.models for one, _ in bill)
     used = 0
-    for attempt in attempts:
+    for attempt, usage in bill:
         if attempt.model in limit.models:
-            if attempt.usage is not None:
-                used += _counted(attempt.model, attempt.usage, limit, worst, models)
+            if usage is not None:
+                used += _counted(attempt.model, usage, limit, worst, models)
             elif _may_bill(attempt):
                 used += worst
     return used

@@ -61,9 +61,9 @@ class Recorder:
             stream=journal.stream,
             code=ending.code,
             finish=ending.finish and ending.finish[:_LONGEST_FINISH],
-            usage=journal.usage() if attempts else None,
+            usage=journal.usage,
             replayed=ending.replayed,
-            cost=cost(attempts, plan.models) if attempts and plan is not None else 0.0,
+            cost=cost(journal.bill(), plan.models) if attempts and plan is not None else 0.0,
             cache=journal.cache,
             stages=stages,
             reasons=journal.reasons,
@@ -74,7 +74,7 @@ class Recorder:
             variant_reason=steering.reason if steering is not None else None,
             first_token=journal.first_token,
             total=(now - journal.started) // 100 / 10_000,
-            attempts=journal.receipt_attempts() if attempts else (),
+            attempts=journal.in_order() if attempts else (),
             trace=context.trace,
             parent=context.parent,
             worker=self._worker,
@@ -100,10 +100,10 @@ class Recorder:
         granted = made.reservation.granted
         if self._counters is None or (granted is None and not grant.uncounted):
             return
-        settlements = []
+        settlements, bill = [], journal.bill()
         parts = made.reservation.parts
         for place, (limit, part) in enumerate(zip(made.limits, parts, strict=True)):
-            used = used_of(journal.attempts, limit, part.amount, plan.models)
+            used = used_of(bill, limit, part.amount, plan.models)
             lent = 0
             if granted is not None:
                 if limit.charge or (granted.left[place] < 0 and not used):
