@@ -1,9 +1,11 @@
 """The truth: what happened to every request, and what it cost; append-only.
 
-Holds:    receipts, the spool, the loader, content, roll-ups, journeys, and the questions over them.
+Holds:    receipts, the spool, the loader, content, roll-ups, journeys, verdicts and decisions, the
+          questions over them, and the cursor that gives each new receipt once.
 Not here: judging what happened (evals to drift), drawing it (cli, console).
 Reads:    the spool.   Writes: PostgreSQL.
-Words:    receipt, spool, content, stage, journey, roll-up, retention
+Words:    receipt, spool, content, stage, journey, purpose, roll-up, retention, health, error class,
+          cursor, verdict, decision
 """
 
 from __future__ import annotations
