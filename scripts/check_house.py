@@ -1,7 +1,6 @@
 """Check what no linter knows: unique names, faces of rooms, light starts, no ``Any`` on the path.
 
-python scripts/check_house.py            exit 1, and a line for each problem
-python scripts/check_house.py --counts   how many imports pass by the face of a room, by rooms
+python scripts/check_house.py   exit 1, and a line for each problem
 """
 
 from __future__ import annotations
@@ -27,15 +26,8 @@ RULES: dict[str, Callable[[Source], list[str]]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Check the rules of the house.")
-    parser.add_argument("--counts", action="store_true", help="count imports that pass by a face")
+    argparse.ArgumentParser(description="Check the rules of the house.").parse_args()
     source = Source(ROOT / "src" / "tidegate")
-    if parser.parse_args().counts:
-        counts = faces.counts(source)
-        for (importer, imported), count in sorted(counts.items()):
-            print(f"{count:4} {importer} -> {imported}")
-        print(f"{counts.total():4} in all")
-        return 0
     failed = 0
     for name, rule in RULES.items():
         for problem in rule(source):

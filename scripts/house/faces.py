@@ -9,28 +9,13 @@ more at start than its light half.
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from house.source import Module, Source
 
-REASONS: dict[tuple[str, str], str] = {
-    # (importing module, imported module): why not through the face
-}
-KNOWN: dict[tuple[str, str], int] = {
-    # (importing room, imported room): deep imports that are still there; only ever lower these
-    ("cli", "spec"): 1,
-    ("deploy", "gateway"): 1,
-    ("gateway", "base"): 57,
-    ("gateway", "ledger"): 17,
-    ("gateway", "registry"): 1,
-    ("gateway", "release"): 21,
-    ("gateway", "secrets"): 1,
-    ("gateway", "stores"): 35,
-    ("gateway", "switches"): 6,
-    ("registry", "base"): 6,
-}
+REASONS: dict[tuple[str, str], str] = {}
+"""(importing module, imported module): why it does not go through the face."""
 
 
 @dataclass(frozen=True)
@@ -45,56 +30,39 @@ class Crossing:
     name: str
 
 
-def problems(
-    source: Source,
-    reasons: Mapping[tuple[str, str], str] | None = None,
-    known: Mapping[tuple[str, str], int] | None = None,
-) -> list[str]:
+def problems(source: Source, reasons: Mapping[tuple[str, str], str] | None = None) -> list[str]:
     """Rooms without a face, names that a face does not export, imports that pass it by."""
     reasons = REASONS if reasons is None else reasons
-    known = KNOWN if known is None else known
     found: list[str] = []
     faces = {room: _exported(source.face(room)) for room in sorted(source.rooms)}
-    deep: dict[tuple[str, str], list[Crossing]] = {}
     used: set[tuple[str, str]] = set()
     for crossing in crossings(source):
-        pair = (crossing.module.room, crossing.room)
         reason = (crossing.module.name, crossing.target)
         face = faces[crossing.room]
+        where = f"{crossing.module.path}:{crossing.line}"
         if reason in reasons:
             used.add(reason)
         elif crossing.target != f"{source.package}.{crossing.room}":
-            deep.setdefault(pair, []).append(crossing)
+            found.append(
+                f"{where}: {crossing.target} is inside another room: write "
+                f"from {source.package}.{crossing.room} import {crossing.name}"
+            )
         elif face is not None and crossing.name not in face:
             found.append(
-                f"{crossing.module.path}:{crossing.line}: {crossing.name} is not in __all__ of "
+                f"{where}: {crossing.name} is not in __all__ of "
                 f"{source.package}.{crossing.room}: export it there, or do without it"
             )
-    for room, face in faces.items():
-        beyond = [pair for pair in deep if len(deep[pair]) > known.get(pair, 0)]
-        if face is None and any(pair[1] == room for pair in beyond):
-            found.append(
-                f"{room}/__init__.py has no __all__: name there what other rooms may import"
-            )
-    for pair, imports in sorted(deep.items()):
-        allowed = known.get(pair, 0)
-        if len(imports) > allowed:
-            found += _too_deep(source, imports, allowed)
+    found += [
+        f"{room}/__init__.py has no __all__: name there what other rooms may import"
+        for room, face in faces.items()
+        if face is None
+    ]
     found += [
         f"{importer} no longer imports {target}: take the line out of REASONS in "
         "scripts/house/faces.py"
         for importer, target in sorted(reasons.keys() - used)
     ]
     return found
-
-
-def _too_deep(source: Source, imports: list[Crossing], allowed: int) -> Iterator[str]:
-    for one in imports:
-        yield (
-            f"{one.module.path}:{one.line}: {one.target} is inside another room: write "
-            f"from {source.package}.{one.room} import {one.name}"
-            + (f" ({allowed} of {len(imports)} are known)" if allowed else "")
-        )
 
 
 def crossings(source: Source) -> Iterator[Crossing]:
@@ -127,21 +95,15 @@ def _exported(face: Module | None) -> frozenset[str] | None:
     if face is None:
         return None
     for node in face.tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets
-        ):
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        else:
+            continue
+        if node.value and any(isinstance(one, ast.Name) and one.id == "__all__" for one in targets):
             return frozenset(ast.literal_eval(node.value))
     return None
-
-
-def counts(source: Source) -> Counter[tuple[str, str]]:
-    """Deep imports by importing and imported room."""
-    return Counter(
-        (one.module.room, one.room)
-        for one in crossings(source)
-        if one.target != f"{source.package}.{one.room}"
-        and (one.module.name, one.target) not in REASONS
-    )
 
 
 def lazy_problems(source: Source) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.base.money import Price, Usage, cost_of, told_usage
+from tidegate.base.money import Price, Usage, cost_of, reported_usage
 
 TOKENS = st.integers(0, 10**7)
 RATES = st.one_of(st.none(), st.floats(0, 1000))
@@ -68,4 +68,4 @@ def test_a_cost_is_known_exactly_when_every_price_it_needs_is(
 def test_what_a_provider_cannot_have_billed_is_unknown(
     told: tuple[int, ...], usage: Usage | None
 ) -> None:
-    assert told_usage(*told) == usage
+    assert reported_usage(*told) == usage

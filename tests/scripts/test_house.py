@@ -55,12 +55,12 @@ def test_an_import_from_inside_another_room_is_named_with_how_to_write_it(tmp_pa
         tmp_path,
         kitchen__face='from app.kitchen.oven import Oven\n__all__ = ["Oven"]\n',
         kitchen__oven="class Oven: ...\ndef bake() -> None: ...\n",
-        hall__face="",
+        hall__face="__all__: list[str] = []\n",
         hall__entry="from app.kitchen import Oven\n",
         hall__late="def f():\n    from app.kitchen.oven import bake\n    import app.kitchen.oven\n",
         hall__wrong="from app.kitchen import oven\n",
     )
-    late, module, wrong = sorted(faces.problems(source, reasons={}, known={}))
+    late, module, wrong = sorted(faces.problems(source, reasons={}))
     assert late == (
         "hall/late.py:2: app.kitchen.oven is inside another room: "
         "write from app.kitchen import bake"
@@ -71,8 +71,8 @@ def test_an_import_from_inside_another_room_is_named_with_how_to_write_it(tmp_pa
         ("app.hall.late", "app.kitchen.oven"): "costly",
         ("app.hall.wrong", "app.kitchen"): "a module",
     }
-    assert faces.problems(source, reasons=reasons, known={}) == []
-    (stale,) = faces.problems(source, reasons=reasons | {("app.hall", "app.attic"): ""}, known={})
+    assert faces.problems(source, reasons=reasons) == []
+    (stale,) = faces.problems(source, reasons=reasons | {("app.hall", "app.attic"): ""})
     assert "app.hall no longer imports app.attic" in stale
 
 
@@ -85,23 +85,8 @@ def test_a_room_whose_names_are_used_needs_a_face(tmp_path: Path) -> None:
         kitchen__oven="A = 1\n",
         hall__a="from app.kitchen.oven import A\n",
     )
-    found = faces.problems(source, reasons={}, known={})
+    found = faces.problems(source, reasons={})
     assert any("kitchen/__init__.py has no __all__" in one for one in found)
-
-
-def test_known_deep_imports_may_become_fewer_but_not_more(tmp_path: Path) -> None:
-    from house import faces
-
-    source = package(
-        tmp_path,
-        kitchen__face='__all__ = ["A"]\nA = 1\n',
-        kitchen__oven="A = 1\n",
-        hall__a="from app.kitchen.oven import A\n",
-        hall__b="from app.kitchen.oven import A\n",
-    )
-    assert faces.problems(source, reasons={}, known={("hall", "kitchen"): 2}) == []
-    assert faces.problems(source, reasons={}, known={("hall", "kitchen"): 3}) == []
-    assert len(faces.problems(source, reasons={}, known={("hall", "kitchen"): 1})) == 2
 
 
 LAZY = """
@@ -217,9 +202,8 @@ def test_a_misspelt_field_that_the_type_checker_does_not_see_is_named(tmp_path: 
     (stage,) = (one for one in source.modules if one.path == "gateway/stage.py")
     tried = [one.written for one in misspelt.misspellings(stage.path, stage.tree)]
     assert sorted(tried) == ["rotue", "tlt", "tlt", "toatl"]
-    (found,) = misspelt.problems(source, known=0)
+    (found,) = misspelt.problems(source)
     assert found.startswith("gateway/stage.py:10: 'tlt' for 'ttl' passes the type checker")
-    assert misspelt.problems(source, known=1) == []
 
 
 def test_a_module_that_is_loaded_at_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

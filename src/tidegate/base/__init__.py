@@ -35,7 +35,7 @@ from tidegate.base.hashing import canonical_json, sha256, sha256_file
 from tidegate.base.ids import make_id_source, new_id
 from tidegate.base.lazy import lazy
 from tidegate.base.locks import LockHeld, file_lock
-from tidegate.base.money import Price, Usage, cost_of, estimated_usage, told_usage
+from tidegate.base.money import Price, Usage, cost_of, estimated_usage, reported_usage
 from tidegate.base.variables import Bound, bind
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ __all__ = [
     "parse_size",
     "plain_parts",
     "read_runtime",
+    "reported_usage",
     "sha256",
     "sha256_file",
     "shim_argv",
-    "told_usage",
     "write_private",
     "write_runtime",
 ]

@@ -32,7 +32,7 @@ _MOST_TOKENS = 1 << 40
 """More than any call can have: a larger report is a provider's error, not a bill."""
 
 
-def told_usage(
+def reported_usage(
     prompt: int | None,
     completion: int | None,
     cached: int | None = None,

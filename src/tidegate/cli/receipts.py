@@ -30,8 +30,7 @@ from tidegate.ledger import (
     reading,
     tidy,
 )
-from tidegate.spec import locate
-from tidegate.spec.load import FILE
+from tidegate.spec import SPEC_FILE, locate
 from tidegate.stores import database_for
 
 _SHORT = 16
@@ -114,7 +113,7 @@ def _split(arguments: tuple[str, ...]) -> tuple[str, str | None]:
         return arguments
     if len(arguments) == 1:
         path = Path(arguments[0])
-        alone = path.is_file() or (path / FILE).is_file() or path.is_dir()
+        alone = path.is_file() or (path / SPEC_FILE).is_file() or path.is_dir()
         looks_like_id = all(c in "0123456789abcdef-" for c in arguments[0].lower())
         return (arguments[0], None) if alone or not looks_like_id else (".", arguments[0])
     return ".", None

@@ -5,3 +5,6 @@ Not here: what the answers mean (ledger), requests of an app's users (gateway).
 Reads:    runtime file, ledger.   Writes: the span spool.
 Words:    operator's door, operator token, metrics
 """
+
+# It runs as a process of its own: no room imports it.
+__all__: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tidegate.base import ReleaseError, Runtime, TidegateError
-from tidegate.gateway.boot import bind_model
+from tidegate.gateway import bind_model
 from tidegate.release import Release, reachable_models
 
 

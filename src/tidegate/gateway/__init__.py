@@ -5,3 +5,17 @@ Not here: deciding what should be served (release, switches), reading what happe
 Reads:    release, switches.   Writes: the spool of the ledger, the cache.
 Words:    request, stage, route, target, commit point, answer, receipt
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidegate.base import lazy
+
+if TYPE_CHECKING:
+    from tidegate.gateway.boot import bind_model
+else:
+    # Of a gateway's own process each module imports what it needs; this is for other rooms.
+    __getattr__ = lazy(__name__, {"boot": ("bind_model",)})
+
+__all__ = ["bind_model"]

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from tidegate.base import ChildSpec, RuntimeStateError, Supervisor, TidegateError, log_folder
-from tidegate.ledger.gauges import gauges_path
+from tidegate.ledger import gauges_path
 
 log = logging.getLogger("tidegate.gateway")
 

@@ -20,13 +20,11 @@ from tidegate.gateway.record import Recorder
 from tidegate.gateway.releases import Releases
 from tidegate.gateway.targets import Target, make_target, not_here, settings_of
 from tidegate.gateway.worker_state import WorkerState
-from tidegate.ledger.spool import SpoolWriter
-from tidegate.registry.releases import load_release
+from tidegate.ledger import SpoolWriter
+from tidegate.registry import load_release
 from tidegate.release import Model, Release, reachable_models
-from tidegate.secrets.resolve import resolve
-from tidegate.stores.counters import Counters
-from tidegate.stores.settings import read_store_settings
-from tidegate.stores.valkey_client import ValkeyClient
+from tidegate.secrets import resolve
+from tidegate.stores import Counters, ValkeyClient, read_store_settings
 from tidegate.switches import FlagDocument, SecretKey
 
 
@@ -145,7 +143,7 @@ class Loader:
 
 def load_flags(document: str, hash_form: str) -> FlagEvaluator:
     """A flag document, ready to be asked; the library takes a moment to load, and only here."""
-    from tidegate.switches.flags import Flags, require_form
+    from tidegate.switches import Flags, require_form
 
     require_form(hash_form)
     return Flags(document)

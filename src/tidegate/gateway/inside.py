@@ -20,7 +20,7 @@ from tidegate.gateway.plan import LoadedRelease, Plan
 from tidegate.gateway.ports import Ask
 from tidegate.gateway.values import NO_CONTEXT, Answer, Ending, Steering, TraceContext
 from tidegate.gateway.worker_state import WorkerState
-from tidegate.ledger.receipts import Purpose
+from tidegate.ledger import Purpose
 
 
 async def ask(

@@ -19,7 +19,7 @@ from tidegate.gateway.values import (
     Steering,
     TraceContext,
 )
-from tidegate.ledger.receipts import Attempt, CacheResult, Purpose, ServedBy
+from tidegate.ledger import Attempt, CacheResult, Purpose, ServedBy
 
 
 class OpenAttempt:

@@ -24,7 +24,7 @@ from tidegate.gateway.values import Answer, Ending, Grant, Request
 from tidegate.gateway.wire.http_server import HttpRequest, HttpResponse
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
 from tidegate.gateway.worker_state import WorkerState, stream_headers
-from tidegate.ledger.receipts import Outcome
+from tidegate.ledger import Outcome
 
 
 async def serve(

@@ -19,8 +19,17 @@ from tidegate.gateway.plan import FlagEvaluator, LoadedRelease, Plan
 from tidegate.gateway.ports import ClientRequest
 from tidegate.gateway.targets import Target
 from tidegate.gateway.values import Caller, Steering
-from tidegate.switches import EVERY, FlagDocument, SecretKey, Standing, SwitchSnapshot, Weight
-from tidegate.switches.traffic_rules import Split, pick, split_of
+from tidegate.switches import (
+    EVERY,
+    FlagDocument,
+    SecretKey,
+    Split,
+    Standing,
+    SwitchSnapshot,
+    Weight,
+    pick,
+    split_of,
+)
 
 log = logging.getLogger("tidegate.gateway")
 

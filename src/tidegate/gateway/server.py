@@ -12,7 +12,6 @@ import time
 from collections.abc import Coroutine
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -28,7 +27,7 @@ from tidegate.gateway.ports import ClientDialect
 from tidegate.gateway.targets import draining
 from tidegate.gateway.values import Ending
 from tidegate.gateway.wire.http_server import ClientGone, HttpRequest, HttpResponse, HttpServer
-from tidegate.ledger.gauges import WorkerGauges, gauges_path, write_gauges
+from tidegate.ledger import WorkerGauges, gauges_path, write_gauges
 from tidegate.switches import place_of, watch
 
 log = logging.getLogger("tidegate.gateway")
@@ -47,7 +46,7 @@ class GatewayWorker:
         self._parts = parts
         self._alive = alive
         self._state = parts.state
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.server: HttpServer | None = None
         """Whose connections the gauges count; set by who opens the door."""
 
@@ -136,7 +135,7 @@ class GatewayWorker:
             except OSError as error:
                 log.debug("no gauges: %s", error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -19,7 +19,7 @@ from tidegate.gateway.neutral import (
 )
 from tidegate.gateway.plan import broken
 from tidegate.gateway.values import Answer, Request
-from tidegate.ledger.receipts import ServedBy
+from tidegate.ledger import ServedBy
 
 TEMPLATE = "template"
 """Named as the model of a fixed text."""

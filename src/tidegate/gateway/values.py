@@ -12,9 +12,8 @@ from tidegate.gateway.neutral import AnswerFacts
 from tidegate.gateway.plan import CountedLimit, LoadedRelease, Plan
 from tidegate.gateway.ports import Ask, ClientDialect, Extension
 from tidegate.gateway.wire.http_server import HeaderList
-from tidegate.ledger.receipts import CacheResult, Outcome
-from tidegate.stores.counters import CounterReservation
-from tidegate.stores.windows import Window
+from tidegate.ledger import CacheResult, Outcome
+from tidegate.stores import CounterReservation, Window
 from tidegate.switches import Priority
 
 

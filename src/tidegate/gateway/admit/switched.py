@@ -11,8 +11,7 @@ from tidegate.base import RequestError
 from tidegate.gateway.killed import LIFTED, model_killed
 from tidegate.gateway.plan import Plan
 from tidegate.gateway.values import Switched
-from tidegate.switches import EVERY, Cap, Kill, SwitchSnapshot
-from tidegate.switches.values import KillKind
+from tidegate.switches import EVERY, Cap, Kill, KillKind, SwitchSnapshot
 
 
 class Switchboard:

@@ -21,8 +21,7 @@ from tidegate.gateway.cache.near import NearCache
 from tidegate.gateway.cache.rules import after_leader, may_keep
 from tidegate.gateway.ports import Ask
 from tidegate.gateway.values import Answer, CacheResult, Request
-from tidegate.stores.leases import ENTRY, LEASE, Leases
-from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
+from tidegate.stores import ENTRY, LEASE, Leases, ValkeyClient, ValkeyDown
 
 _LARGEST = 1 << 20
 _decoder = msgspec.msgpack.Decoder(Answer)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.base import Usage, told_usage
+from tidegate.base import Usage, reported_usage
 from tidegate.gateway.neutral import (
     EMPTY_EVENT,
     STREAM_END,
@@ -68,7 +68,7 @@ class WireUsage(msgspec.Struct):
 
     def value(self) -> Usage | None:
         prompt, completion = self.prompt_tokens_details, self.completion_tokens_details
-        return told_usage(
+        return reported_usage(
             self.prompt_tokens,
             self.completion_tokens,
             prompt.cached_tokens if prompt else None,

@@ -22,8 +22,7 @@ from tidegate.gateway.idempotency.rules import (
     store_key,
 )
 from tidegate.gateway.values import Answer, Request
-from tidegate.stores.leases import ENTRY, LEASE, Leases
-from tidegate.stores.valkey_client import ValkeyClient, ValkeyDown
+from tidegate.stores import ENTRY, LEASE, Leases, ValkeyClient, ValkeyDown
 
 LEASE_SECONDS = 9.0
 _LARGEST = 4 << 20

@@ -10,7 +10,7 @@ import msgspec
 from tidegate.base import RequestError, format_duration
 from tidegate.gateway.plan import CountedLimit
 from tidegate.gateway.ports import Ask
-from tidegate.stores.windows import NANO, Unit, Window
+from tidegate.stores import NANO, Unit, Window
 
 DEFAULT_OUTPUT = 4096
 """Completion tokens that a request may use when neither it nor its route says how many."""

@@ -18,10 +18,15 @@ from tidegate.gateway.limits.rules import Worst
 from tidegate.gateway.plan import CountedLimit, bits_of
 from tidegate.gateway.ports import Ask
 from tidegate.gateway.values import Answer, Caller, Grant, LimitReservation, Request
-from tidegate.stores.counters import Counters
-from tidegate.stores.reservations import ReservationGranted, ReservationPart
-from tidegate.stores.valkey_client import ValkeyDown
-from tidegate.stores.windows import Calendar, Window, window_at
+from tidegate.stores import (
+    Calendar,
+    Counters,
+    ReservationGranted,
+    ReservationPart,
+    ValkeyDown,
+    Window,
+    window_at,
+)
 
 log = logging.getLogger("tidegate.gateway.limits")
 
@@ -123,7 +128,7 @@ class Limits:
         if not isinstance(verdict, ReservationGranted):
             limit, amount = made.limits[verdict.which], made.reservation.parts[verdict.which].amount
             if kept is not None and not limit.charge:
-                journal.grant = None  # nothing was lent
+                journal.grant = None  # nothing was reserved
                 again = self.reserve(journal, request, request.ask, kept)
                 return await self.granted(journal, request, again, kept)
             window = made.windows[verdict.which]

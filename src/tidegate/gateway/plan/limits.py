@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from tidegate.release import Limit, Model, Route
-from tidegate.stores.reservations import ReservationTerms
-from tidegate.stores.windows import KEEP, NANO, Calendar, Unit, grain_of, limit_stem
+from tidegate.stores import KEEP, NANO, Calendar, ReservationTerms, Unit, grain_of, limit_stem
 
 LEASE_BEYOND = 10.0
 """Seconds that a lease outlives the deadline of its request."""
@@ -20,7 +19,7 @@ class CountedLimit(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     stem: str
-    """How the names of its counters begin."""
+    """The prefix of the names of its counters in Valkey."""
     unit: Unit
     calendar: Calendar | None
     """None: a bucket that drains at ``rate``."""
@@ -32,7 +31,7 @@ class CountedLimit(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str]
     """Their names."""
     charge: bool
-    """Used once the request is let in, whatever becomes of it; else borrowed, then settled."""
+    """Counted as used on admission and never settled; otherwise reserved, then settled."""
     capacity: int
     rate: float
     """Units that drain in a millisecond; 0: a budget."""

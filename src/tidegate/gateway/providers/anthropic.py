@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from tidegate.base import RequestError, Usage, told_usage
+from tidegate.base import RequestError, Usage, reported_usage
 from tidegate.gateway.formats.openai import WireError, WireErrorBody
 from tidegate.gateway.neutral import (
     STREAM_END,
@@ -389,4 +389,4 @@ def usage_of(usage: AnthropicUsage) -> Usage | None:
     cached = usage.cache_read_input_tokens
     parts = (usage.input_tokens, cached, usage.cache_creation_input_tokens)
     known = [tokens for tokens in parts if tokens is not None]
-    return told_usage(sum(known) if known else None, usage.output_tokens, cached)
+    return reported_usage(sum(known) if known else None, usage.output_tokens, cached)

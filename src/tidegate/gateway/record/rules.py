@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from tidegate.base import Usage, cost_of
 from tidegate.gateway.plan import CountedLimit
-from tidegate.ledger.receipts import Attempt
+from tidegate.ledger import Attempt
 from tidegate.release import Model
-from tidegate.stores.windows import NANO
+from tidegate.stores import NANO
 
 Bill: TypeAlias = Sequence[tuple[Attempt, Usage | None]]
 """Attempts, each with what the provider bills for it, None where that is not known."""

@@ -11,10 +11,8 @@ from tidegate.gateway.journal import Journal
 from tidegate.gateway.plan import Plan, Redact
 from tidegate.gateway.record.rules import cost, used_of
 from tidegate.gateway.values import Ending, Grant
-from tidegate.ledger.receipts import Receipt
-from tidegate.ledger.spool import SpoolWriter
-from tidegate.stores.counters import Counters
-from tidegate.stores.reservations import Settlement
+from tidegate.ledger import Receipt, SpoolWriter
+from tidegate.stores import Counters, Settlement
 
 _encoder = msgspec.json.Encoder()
 _LONGEST_FINISH = 64
@@ -104,13 +102,13 @@ class Recorder:
         parts = made.reservation.parts
         for place, (limit, part) in enumerate(zip(made.limits, parts, strict=True)):
             used = used_of(bill, limit, part.amount, plan.models)
-            lent = 0
+            reserved = 0
             if granted is not None:
                 if limit.charge or (granted.left[place] < 0 and not used):
                     continue
-                lent = part.amount if granted.left[place] >= 0 else 0
-            if lent or used:
-                settlements.append(Settlement(part.key, lent, used, limit.rate, part.ttl))
+                reserved = part.amount if granted.left[place] >= 0 else 0
+            if reserved or used:
+                settlements.append(Settlement(part.key, reserved, used, limit.rate, part.ttl))
         if settlements:
             self._counters.settle(settlements, granted)
 
