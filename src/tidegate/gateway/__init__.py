@@ -1,9 +1,11 @@
 """The data plane: every request of an AI feature passes through here, top to bottom.
 
-Holds:    the path and its stages (admit, render, cache, route, call, guard, record), the wire.
+Holds:    the path and its stages, what clients speak (dialects) and what models speak (providers),
+          the neutral form between them, plans, targets with their keys, the wire.
 Not here: deciding what should be served (release, switches), reading what happened (ledger).
 Reads:    release, switches.   Writes: the spool of the ledger, the cache.
-Words:    request, stage, route, target, commit point, answer, receipt
+Words:    request, stage, route, plan, target, attempt, journal, commit point, answer, ending,
+          receipt, dialect, provider, neutral, wire format
 """
 
 from __future__ import annotations
