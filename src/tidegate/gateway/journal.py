@@ -39,7 +39,7 @@ class OpenAttempt:
         self.ended: Attempt | None = None
 
     def answer(self, usage: Usage | None, skipped: int = 0) -> None:
-        """Its answer is what the client gets."""
+        """End the attempt as the one whose answer the client gets."""
         ended = self._end(None, 200, None, skipped)
         if ended is not None:
             self._journal.answering, self._journal.usage = ended, usage
@@ -55,15 +55,16 @@ class OpenAttempt:
             self._journal.usage = self.billed() if self.billed else None
 
     def reject(self, code: str, usage: Usage | None) -> None:
-        """A whole answer came, and is not given: it is billed all the same."""
+        """End the attempt as failed although it answered: the answer is not given, and billed all
+        the same."""
         self._end(code, 200, usage)
 
     def lose(self, answered: bool) -> None:
-        """Another model answered first; ``answered``: this one had, too."""
+        """End the attempt as the loser of a hedge; ``answered``: it had answered, too."""
         self._end(HEDGE_LOST, 200 if answered else None, self.billed() if self.billed else None)
 
     def discard(self) -> None:
-        """Nothing was sent: there was no attempt."""
+        """Drop an attempt that sent nothing."""
         if self in self._journal.open:
             self._journal.open.remove(self)
 
@@ -148,7 +149,7 @@ class Journal:
         self._entered, self._stage = now, stage
 
     def note(self, stage: str, sentence: str) -> None:
-        """Why the stage decided as it did."""
+        """Add the reason of a stage's decision to the receipt."""
         before = self.reasons.get(stage)
         self.reasons[stage] = sentence if before is None else f"{before}; {sentence}"
 
@@ -161,8 +162,8 @@ class Journal:
         return attempt
 
     def abandon(self, code: str = LEFT.code) -> None:
-        """End what is under way: nobody waits for it any more. What the first of them had begun to
-        answer counts as the answer, though nobody got it."""
+        """End the attempts under way, as nobody waits for them any more. A partial answer of the
+        first of them counts as the answer, though no client got it."""
         for attempt in tuple(self.open):
             usage = attempt.billed() if attempt.billed is not None else None
             if usage is not None and self.answering is None:

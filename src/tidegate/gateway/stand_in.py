@@ -1,5 +1,5 @@
-"""What stands in for an answer when no model gave one: a kept answer whose time is over, then the
-route's fixed text. It costs nothing and says so (``x-tidegate-served-by``)."""
+"""Stand-ins for when every model failed: a stale answer, then the route's fixed text. They cost
+nothing and are marked (``x-tidegate-served-by``)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class StandIn(msgspec.Struct, frozen=True):
 
 
 def may_stand_in(error: RequestError) -> bool:
-    """Only where the service failed: what a client did wrong, or a provider refuses to answer at
-    all, stays an error."""
+    """Whether a stand-in may be given: only where the service failed. What a client did wrong, or a
+    provider refuses to answer at all, stays an error."""
     limited = error.status == 429 and error.code == "upstream_rate_limited"
     return error.status >= 500 or limited
 
@@ -40,8 +40,7 @@ def may_stand_in(error: RequestError) -> bool:
 async def stand_in(
     cache: ExactCache, request: Request, key: bytes | None, error: RequestError
 ) -> StandIn | None:
-    """What to give instead of ``error``; None when there is nothing. ``key``: under which answers
-    to this request are kept."""
+    """The stand-in for ``error``, or None. ``key``: the cache key of the request."""
     route = request.plan.route
     if not may_stand_in(error) or (route.stale is None and route.template is None):
         return None

@@ -39,8 +39,8 @@ class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A receipt with its content. ``request`` and ``response`` are None when no content was kept
-    (``request_sha`` is None too) or when it is past its retention."""
+    """A receipt with its content; ``request`` and ``response`` are None when none was kept
+    (``request_sha`` is None too), or its retention is over."""
 
     receipt: Receipt
     request_sha: str | None

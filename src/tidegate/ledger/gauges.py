@@ -1,5 +1,5 @@
-"""What a gateway worker says of itself once a second, in ``.tidegate/run/gateway-N.json``: read by
-the operator's door and the soak. It is how things stand; what happened stands in receipts."""
+"""Gauges of gateway workers: what is under way now, written once a second to
+``.tidegate/run/gateway-N.json`` for the operator's door and the soak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection for questions: bounded in time, and its failures told as ours."""
+"""A read-only connection with a time limit, whose errors become ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The loader's life: connect, load, assemble, keep house; when PostgreSQL is away, wait for it."""
+"""The loader's loop: connect, load, assemble journeys, drop old partitions; reconnect when
+PostgreSQL is away."""
 
 from __future__ import annotations
 

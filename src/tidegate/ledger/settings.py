@@ -1,4 +1,4 @@
-"""Where the loader finds its database and how long the release says that truth is kept."""
+"""The loader's database, and the retention that the stable release sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walk through the spool files of one folder: what is new, and which files may go."""
+"""A reader of the spool files of one folder: the new records, and which files are finished."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _parse(data: bytes, most: int) -> tuple[list[Record], int]:
 
 @contextmanager
 def owned(path: Path) -> Iterator[bool]:
-    """Whether the file has no owner left; while the block runs nobody else can become one."""
+    """Whether no worker holds the file any more; the block keeps it locked, so that none can."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def owned(path: Path) -> Iterator[bool]:
 
 
 def backlog(folder: Path) -> int:
-    """Bytes in the spool files of ``folder`` that were not let go yet."""
+    """Bytes in the spool files of ``folder`` that still exist."""
     total = 0
     for path in spool_files(folder):
         try:

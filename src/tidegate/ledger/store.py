@@ -110,7 +110,7 @@ class ReceiptStore:
             )
 
     def let_go(self, files: Iterable[str]) -> None:
-        """Forget the position of files that are no more."""
+        """Delete the positions of spool files that no longer exist."""
         self._connection.execute("DELETE FROM spool_progress WHERE file = ANY(%s)", (list(files),))
 
     def _store_again(self, batch: Batch, contents: list[tuple[bytes, date, bytes]]) -> int:

@@ -32,8 +32,9 @@ def models(spec: Spec, _: WrittenNames) -> Iterator[Finding]:
 
 
 def _needs(at: Path, model: ModelSpec) -> Iterator[Finding]:
-    """What is missing or too much. Where something is, and the provider is nearly a built-in, it
-    is taken for that one: else a mistyped ``local`` would be asked for an address."""
+    """Keys that the provider of a model needs and are missing, or that it does not take. A provider
+    that is nearly a built-in is taken for that one where something is wrong: a mistyped ``local``
+    would be asked for an address."""
     findings = list(_of_provider(model.provider, at, model))
     meant = None if model.provider in BUILT_IN else nearest(model.provider, BUILT_IN)
     if findings and meant:

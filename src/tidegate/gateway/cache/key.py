@@ -42,7 +42,7 @@ class Bypass(msgspec.Struct, frozen=True):
 
 
 def why_not(temperature: float | None, control: str | None) -> Bypass | None:
-    """Whether this request must not be cached, with the reason; None when it may be."""
+    """The reason why a request must not be cached; None when it may be."""
     if temperature is not None and temperature > 0:
         return Bypass("temperature above 0 asks for a fresh answer")
     if control is not None and _FRESH.search(control):

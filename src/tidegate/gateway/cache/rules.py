@@ -1,4 +1,4 @@
-"""What a request does whose leader brought nothing; pure."""
+"""What a coalesced request does when the leading request failed; pure."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from tidegate.gateway.values import Answer
 
 
 class Next(msgspec.Struct, frozen=True):
-    """``again``: lead, or wait for the one that leads now. Otherwise make a call of one's own."""
+    """The next step of a coalesced request: ``again`` is to lead or to wait for the new leader;
+    otherwise it calls a model by itself."""
 
     again: bool
     reason: str
 
 
 def after_leader(answered: bool, left: float, total: float) -> Next:
-    """``answered``: the leader got an answer, which may not be kept. ``left``: seconds that this
-    request has, of ``total``."""
+    """The next step once the leader is done. ``answered``: it got an answer, which may not be
+    cached. ``left``: seconds that this request has, of ``total``."""
     if answered:
         return Next(False, "the answer to this call may not be kept, so each must make its own")
     if left > total / 2:

@@ -46,11 +46,11 @@ class Flight(msgspec.Struct, eq=False):
     lease: bytes | None = None
     held: bool = False
     answered: bool = False
-    """The call brought an answer, though one that may not be kept."""
+    """Whether the leading request got an answer, even one that may not be cached."""
 
 
 class Lookup(msgspec.Struct, frozen=True, eq=False):
-    """What the cache says to a request. ``result`` is how the receipt tells it."""
+    """The result of a look-up; ``result`` is what the receipt says of it."""
 
     result: CacheResult
     key: bytes | None = None
@@ -81,8 +81,8 @@ class ExactCache:
         return CacheStatistics(self._hits, self._misses, self._shared, len(self._flights))
 
     def at_hand(self, request: Request, ask: Ask, control: str | None) -> Lookup:
-        """What is known without asking the store: whether this request may be answered from the
-        cache, under which key, and the answer when this worker gave it a moment ago."""
+        """The look-up without Valkey: whether this request may be cached, its key, and an answer
+        that this worker gave a moment ago."""
         route = request.plan.route
         if route.cache_ttl is None and route.stale is None:
             return NOT_CACHED
@@ -106,7 +106,7 @@ class ExactCache:
         return Lookup("hit", key, near)
 
     async def look(self, request: Request, at_hand: Lookup) -> Lookup:
-        """For what is not at hand: an answer, or a flight when the caller must call, then keep or
+        """The look-up in Valkey: an answer, or a flight when the caller must call, then keep or
         leave; neither when this request is not cached at all."""
         ttl = request.plan.route.cache_ttl
         if at_hand.key is None or ttl is None:
@@ -136,7 +136,8 @@ class ExactCache:
         return Lookup(result, at_hand.key, answer)
 
     def keep(self, flight: Flight, answer: Answer, ttl: float) -> None:
-        """The call is over: keep its answer when it may be kept, and tell those who wait."""
+        """End the flight with an answer: cache it when it may be, and pass it to the requests that
+        wait."""
         if not may_keep(answer):
             flight.answered = True
             self.leave(flight)
@@ -161,7 +162,8 @@ class ExactCache:
             self._leases.put(self._stale_prefix + key, value, stale)
 
     async def recall(self, request: Request, key: bytes | None) -> Answer | None:
-        """The remembered answer to this request; None when there is none, or no store."""
+        """The stale answer kept for this request; None when there is none, or Valkey is
+        unreachable."""
         if request.plan.route.stale is None or key is None:
             return None
         try:
@@ -171,8 +173,8 @@ class ExactCache:
             return None
 
     def leave(self, flight: Flight) -> None:
-        """The call gave nothing to keep: one of those who wait leads next. Safe to call
-        twice."""
+        """End the flight without an answer: one of the waiting requests becomes the leader. Safe to
+        call twice."""
         self._land(flight, None)
 
     async def _ask(self, request: Request, flight: Flight) -> tuple[CacheResult, Answer | None]:

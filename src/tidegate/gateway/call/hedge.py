@@ -1,4 +1,5 @@
-"""Ask a second model beside one that is slow to begin: the first to answer wins, the other is left.
+"""Hedging: a second model is asked beside one that is slow to begin; the first to answer wins, and
+the other is cancelled.
 
 The gateway runs no tools and keeps no state of an answer, so asking twice costs money and does
 nothing twice. What may be spent is a share of the route's requests, counted by each worker.
@@ -49,8 +50,8 @@ def hedged(
 
 
 def _other(target: Target, targets: Sequence[Target]) -> Target | None:
-    """Who is asked beside ``target``: the next of the chain, of a chain of one the same again. The
-    last of several has nobody left."""
+    """The target to hedge with: the next of the chain, or the same one where the chain has only
+    one. None beside the last of several."""
     if len(targets) == 1:
         return target
     place = next((at for at, one in enumerate(targets) if one is target), len(targets))
@@ -72,8 +73,8 @@ class _Runner(Generic[T]):
 
     @property
     def failure(self) -> Failure | None:
-        """Why it gave no answer; None while it runs, and when it could not be asked this. Raises
-        what is no failure of a model."""
+        """Its failure; None while it runs, and when it could not be asked at all. Raises what is
+        not a failure of a model."""
         error = None
         if self.task.done() and not self.task.cancelled():
             error = self.task.exception()
@@ -85,19 +86,19 @@ class _Runner(Generic[T]):
 
     @property
     def refused(self) -> bool:
-        """Whether it said no to the request itself: that is not shopped elsewhere."""
+        """Whether the provider refused the request itself, so that no other model is asked."""
         return self.failure is not None and not self.failure.fall_back
 
     async def stop(self) -> None:
-        """Its connection is closed when this returns."""
+        """Cancel it; its connection is closed when this returns."""
         self.task.cancel()
         await asyncio.wait((self.task,))
         if isinstance(self.result, Stream):
             self.result.drop()
 
     def lose(self) -> None:
-        """It was stopped because the other one answered. A failure has ended its attempt already;
-        an answer may be there all the same, when both came in one turn of the loop."""
+        """Record that the other target won. This one's failure has ended its attempt already; it
+        may also have answered, when both did in one turn of the loop."""
         if self.result is None and not self.task.cancelled() and self.failure is None:
             self.turn.attempt.discard()  # it could not be asked this: nothing was sent
         self.turn.attempt.lose(self.result is not None)

@@ -82,8 +82,8 @@ def backoff_wait(tries: int, base: float, draw: float) -> float:
 
 
 def told_wait(headers: Mapping[bytes, bytes], now: float) -> float | None:
-    """Seconds that a provider asks to wait; ``now`` is wall time. None when it says nothing that
-    makes sense (below 0, above a day). The first form that is understood counts:
+    """The wait in seconds that a provider asks for; ``now`` is wall time. None when it asks for
+    none that makes sense (below 0, above a day). The first form that is understood counts:
 
     ``retry-after-ms``; ``retry-after`` in seconds or as an HTTP date (RFC 9110, 10.2.3);
     ``x-ratelimit-reset-*`` of what has nothing remaining, as a duration (``6m0s``) or seconds;

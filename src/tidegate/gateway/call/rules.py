@@ -17,6 +17,6 @@ def too_slow(chars: int, waited: float, rate: float) -> str | None:
 
 
 def lost_nothing(pieces: int, usage: Usage | None) -> bool:
-    """Whether the provider's own count of tokens shows that events which nobody could read held
-    none of them. It does where a token comes as an event, as most servers send it."""
+    """Whether the skipped, unreadable events held no content: the provider's token count equals the
+    events that were read. So it is where a token comes as an event, as most servers send it."""
     return usage is not None and not usage.estimated and usage.completion == pieces

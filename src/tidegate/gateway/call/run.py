@@ -89,7 +89,7 @@ async def _first_of(
     deadline: float,
     attempt: Try[T],
 ) -> T:
-    """What the first target that answers gives.
+    """The answer or stream of the first target that gives one.
 
     A target whose provider has no counterpart of the request is passed over: nothing was sent, and
     that is told only when no model could be asked."""
@@ -144,7 +144,8 @@ def _situation(turn: Turn, terms: AskTerms, deadline: float, tries: int) -> Situ
 
 
 def _telling(failure: Failure, targets: Sequence[Target]) -> Failure:
-    """``failure`` in words for the client. A hedge may have failed for another than was asked."""
+    """The failure as the client reads it, with the model that failed, which may be the hedge and
+    not the one asked first."""
     words = failure.words
     for target in targets:
         words = target.tell(words)
@@ -405,9 +406,10 @@ def _checked(attempt: Try[Answered], terms: AskTerms) -> Try[Answered]:
 
 
 def _stale(connection: UpstreamConnection, fault: UpstreamFault, started: int) -> bool:
-    """A kept connection that the upstream had closed meanwhile: nothing was answered, so the
-    request is sent again on another one. A fresh connection never counts as stale, so this ends.
-    One that breaks later broke at work, which may be billed: that is a failed attempt."""
+    """Whether a failure came from a reused connection that the upstream had already closed: then
+    nothing was processed, and the request is sent again on another one. A fresh connection is never
+    stale, so this ends. One that breaks later broke at work, which may be billed: that is a failed
+    attempt."""
     kept = fault.code == "upstream_cut" and connection.was_reused and connection.untouched
     return kept and ms_since(started) < _STALE_MS
 

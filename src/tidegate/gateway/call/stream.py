@@ -143,7 +143,7 @@ class Stream:
         return out
 
     async def rest(self, most: int) -> bytes:
-        """Everything until the proper end. Raises UpstreamFault, also above ``most`` bytes."""
+        """The remaining bytes of the stream. Raises UpstreamFault, also above ``most`` bytes."""
         parts, size = [], 0
         while data := await self.next():
             parts.append(data)
@@ -159,8 +159,8 @@ class Stream:
 
     @property
     def _in_doubt(self) -> bool:
-        """An event was passed over, and now the model says that it has finished: nobody is told
-        before it is known that nothing was lost."""
+        """Whether the finish must be withheld: an unreadable event was skipped, and nothing yet
+        shows that it held no content."""
         return self.skipped > 0 and self.said.finish is not None
 
     async def _read(self) -> bytes:

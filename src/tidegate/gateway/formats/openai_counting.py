@@ -56,8 +56,8 @@ def _too_deep() -> RequestError:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are there once: of two that are the same, one would be counted and the
-    other could be read by the model."""
+    """A JSON object without duplicate names: of two equal names, one would be counted and the other
+    read by the model."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise RequestError(

@@ -57,8 +57,8 @@ def _invalid(error: msgspec.ValidationError) -> RequestError:
 
 
 def _twin(name: str) -> RequestError:
-    """Some upstreams read names without regard to case (Go does), and the last one wins there:
-    ``Max_Tokens`` would pass by the cap that holds ``max_tokens``."""
+    """A field that differs from a known one only by case. Some upstreams ignore case (Go does) and
+    read the last one: ``Max_Tokens`` would pass by the cap on ``max_tokens``."""
     return RequestError(
         400,
         "request_invalid",

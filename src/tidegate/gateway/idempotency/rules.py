@@ -16,7 +16,7 @@ LONGEST = 255
 _BARE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _NEVER = frozenset('",\\')
 _PASSING = frozenset((408, 409, 425, 429))
-"""Statuses of 400 and above that another try may turn."""
+"""Error statuses that a later try may not get again, so they are not kept."""
 
 
 class Malformed(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Hold a key, or wait for who holds it, or replay what it brought.
+"""Idempotency keys of one worker: hold a key, wait for its holder, or replay its outcome.
 
 A key is held by a short lease that is renewed while the request runs, so a worker that is killed
 frees it within seconds. The promise needs the store: while it is away a request that asks for
@@ -29,7 +29,7 @@ _LARGEST = 4 << 20
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What a model said no with."""
+    """The error that a model answered with, as it is replayed."""
 
     status: int
     code: str
@@ -82,7 +82,7 @@ class IdempotencyHold:
             self._settle(KeptOutcome(refusal=said))
 
     def leave(self) -> None:
-        """The request is over; without an outcome the key is free for the next try. Safe to call
+        """Release the key unless an outcome was kept: the next try may run then. Safe to call
         twice."""
         if self._timer is not None:
             self._timer.cancel()
@@ -147,7 +147,8 @@ class Idempotency:
         return _outcome(found)
 
     async def _find(self, key: bytes, lease: bytes, print_: bytes, until: float) -> bytes | None:
-        """What stands under ``key`` for this body; None when it is ours now."""
+        """The outcome kept under ``key`` for this body; None when the key is now leased to this
+        request."""
         found = await self.leases.acquire(key, lease, LEASE_SECONDS)
         while found is not None:
             if found[1 : 1 + len(print_)] != print_:

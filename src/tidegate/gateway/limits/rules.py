@@ -35,7 +35,7 @@ def worst_case(ask: Ask) -> Worst:
 
 
 def amount_of(limit: CountedLimit, worst: Worst) -> int:
-    """What ``worst`` is in the unit of the limit."""
+    """The worst case in the unit of the limit."""
     if limit.unit == "requests":
         return 1
     if limit.unit == "tokens":
@@ -53,7 +53,7 @@ def shown(unit: Unit, amount: float) -> str:
 def wording(
     limit: CountedLimit, window: Window, at: float, used: int, reserved: int, amount: int
 ) -> str:
-    """What the limit allows, what is gone of it, and what was asked."""
+    """The sentence of a refusal: what the limit allows, what is gone of it, what was asked."""
     whose = "all requests" if limit.per == "app" else f"this {limit.per}"
     allowed = shown(limit.unit, limit.capacity)
     span = f"each {limit.calendar} (UTC)" if limit.calendar else "at once"

@@ -59,7 +59,7 @@ class RouteLimits(msgspec.Struct, frozen=True):
     unpriced: int
     """The bits of models that a limit in dollars covers and whose price is not known."""
     charges: tuple[CountedLimit, ...]
-    """Of the lines those that count a request whatever becomes of it."""
+    """The limits that are charged on admission, whatever becomes of the request."""
 
 
 def limits_of(

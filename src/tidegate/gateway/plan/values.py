@@ -36,7 +36,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     format: OutputFormat | None = None
     limits: RouteLimits | None = None
     redact: Redact | None = None
-    """Sees the content of this route's requests before the disk does."""
+    """Redacts the content of this route's requests before it is written."""
     variants: Mapping[str, Plan] = {}
     """What serves instead where the route's flag says so."""
     _written: dict[str, Mapping[str, bytes]] = msgspec.field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Who gets a place, who waits, who is told no, and what load is; pure, each with its sentence.
+"""Decisions of a route's queue: run, wait, displace or refuse, each with its reason; pure.
 
 A class is the index of a priority in ``PRIORITIES``: 0 is served first, 2 is shed first.
 """
@@ -33,7 +33,8 @@ class QueueLoad(msgspec.Struct, frozen=True):
 
 
 class QueueVerdict(msgspec.Struct, frozen=True):
-    """``displace``: wait, and the youngest of the class ``shed`` is told no."""
+    """The decision about one request. ``displace``: it waits, and the newest of the class ``shed``
+    is refused."""
 
     kind: Literal["take", "wait", "displace", "full", "late"]
     wait: float
@@ -49,7 +50,7 @@ def predicted_wait(ahead: int, service: float, concurrent: int) -> float:
 
 
 def arrive(standing: QueueLoad, priority: int, patience: float) -> QueueVerdict:
-    """What becomes of a request of class ``priority`` that can wait ``patience`` seconds."""
+    """The decision about a request of class ``priority`` that can wait ``patience`` seconds."""
     ahead = sum(standing.waiting[: priority + 1])
     if standing.in_use < standing.concurrent and ahead == 0:
         return QueueVerdict("take", 0.0, "a place is free and nobody stands before it")

@@ -1,4 +1,4 @@
-"""Let a request ask a model now, later, or not at all.
+"""The queue of a route: it bounds how many requests ask a model at once, and how many wait.
 
 Places are counted over all workers of the gateway (``slots``); who waits, waits in its own worker.
 A place that falls free goes to the highest class, there to who came first. One's own is passed on
@@ -67,7 +67,7 @@ class _Waiter:
         self.granted: asyncio.Future[QueuePlace] = asyncio.get_running_loop().create_future()
 
     def place(self) -> QueuePlace | None:
-        """The place that it was given in the moment in which it left."""
+        """The place that was granted at the moment in which the request left."""
         told = self.granted.done() and not self.granted.cancelled()
         return self.granted.result() if told and self.granted.exception() is None else None
 
@@ -157,7 +157,7 @@ class RouteQueue:
         return waiter
 
     def _dead_ahead(self) -> bool:
-        """Whether it is time to look for workers that are no more."""
+        """Whether to look for workers that have ended without giving their places back."""
         now = monotonic()
         due = now - self._reaped > REAP
         if due:
@@ -178,7 +178,7 @@ class RouteQueue:
         return predicted_wait(ahead, service, self.settings.concurrent)
 
     def _displace(self, kind: int, wait: float) -> None:
-        """The youngest of the class ``kind`` makes room."""
+        """Refuse the newest request of class ``kind``: one of a higher class takes its place."""
         waiter = self._waiting[kind].pop()
         self._publish()
         self._shed += 1
@@ -187,7 +187,7 @@ class RouteQueue:
             waiter.granted.set_exception(self._full(words, wait))
 
     def _forget(self, waiter: _Waiter) -> None:
-        """It waits no more."""
+        """Remove a request from the queue."""
         kind = self._waiting[waiter.priority]
         if waiter in kind:
             kind.remove(waiter)
@@ -225,7 +225,8 @@ class RouteQueue:
             waiter.granted.set_result(place)
 
     def _make_room(self) -> None:
-        """Another worker let one of a higher class in: who waits in the lowest class here goes."""
+        """Refuse a waiting request of the lowest class here: another worker has let in one of a
+        higher."""
         with self._slots.locked() as alone:
             seen = self._slots.see(monotonic())
             shed = lowest(seen.waiting)

@@ -1,4 +1,4 @@
-"""What the workers of one gateway know of each other's use of a route: a row each in shared memory.
+"""Use of a route over all workers of a gateway: one row of each worker in shared memory.
 
 A worker owns its row and is the only one that writes it; it reads all. Places are taken under a
 file lock that nobody waits for, given back without one. A row is its worker's for as long as that
@@ -54,7 +54,7 @@ class Row:
         os.close(self._lock)
 
     def _clear(self) -> None:
-        """A worker that had this row may have died with places of any route."""
+        """Clear the row on every route: the worker that had it before may have died with places."""
         for path in self.folder.glob("*.slots"):
             handle = os.open(path, os.O_RDWR)
             try:
@@ -114,8 +114,8 @@ class Slots:
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """Alone among the workers, or not (False) when another stays in there: a worker that was
-        stopped inside must not stop the loops of all."""
+        """Hold the lock of the rows; False when another worker keeps it: a worker that was stopped
+        inside it must not stop the loops of all others."""
         held = False
         for _ in range(_TRIES):
             try:
@@ -133,17 +133,18 @@ class Slots:
     # -- this worker's row ----------------------------------------------------------------------
 
     def take(self, places: int, now: float) -> None:
-        """One more place is taken here: ``places`` in all."""
+        """Write that this worker now holds ``places``, one more than before."""
         self._cells[self._at + _TOOK] = now
         self._cells[self._at + _IN_USE] = places
         self._cells[0] = max(self._cells[0], self._row.number + 1)
 
     def use(self, places: int) -> None:
-        """A place was given back here: ``places`` are left."""
+        """Write that this worker now holds ``places``, one fewer than before."""
         self._cells[self._at + _IN_USE] = places
 
     def wait(self, counts: tuple[int, int, int], since: float, now: float) -> None:
-        """``counts``: who waits here, by class; ``since``: when the first of them came."""
+        """Write who waits in this worker. ``counts``: by class; ``since``: when the first of them
+        came."""
         cells, at = self._cells, self._at
         cells[0] = max(cells[0], self._row.number + 1)
         cells[at + _SINCE] = since

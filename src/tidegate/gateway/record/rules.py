@@ -54,7 +54,7 @@ _NEVER_SENT = frozenset(
         "upstream_rate_limited",
     )
 )
-"""Codes of tries without a status that reached no provider: no connection, or no key to use."""
+"""Codes of attempts that reached no provider, and so cost nothing: no connection, or no key."""
 
 
 def _sent(attempt: Attempt) -> bool:

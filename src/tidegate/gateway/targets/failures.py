@@ -56,7 +56,7 @@ _FOR_GOOD = (400, 413, 422)
 
 
 def first_to_tell(first: RequestError | None, later: RequestError) -> RequestError:
-    """Which of two failures the client is told: the first. But a model that found the prompt too
+    """The failure that the client gets of two: the first. But a model that found the prompt too
     long does not speak for one that has room for it and is away: that may pass, is stood in for,
     and must not be kept for good under an idempotency key."""
     if first is None:
@@ -84,7 +84,7 @@ _POLICY = frozenset(("content_policy_violation", "content_filter"))
 """What a provider says of a request that its policy refuses; with 403 too, which then says nothing
 of the key: it neither rests nor is another one tried."""
 _USED_UP = frozenset(("insufficient_quota", "billing_hard_limit_reached"))
-"""What a provider says of a key that waiting does not mend."""
+"""Error codes of a key whose quota is used up: waiting does not help."""
 
 
 def of_fault(fault: UpstreamFault) -> Failure:

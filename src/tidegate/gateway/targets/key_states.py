@@ -34,7 +34,7 @@ def draining(pools: Iterable[KeyPool]) -> dict[str, float]:
 
 
 def not_here(keys: Sequence[str], said: Iterable[SecretKey]) -> list[str]:
-    """Fingerprints of keys that shall serve and that this machine does not have."""
+    """Fingerprints of keys that should serve but are not on this machine."""
     here = {fingerprint(key) for key in keys}
     serving = (one.fingerprint for one in said if one.state != "revoked")
     return [mark for mark in serving if mark not in here]

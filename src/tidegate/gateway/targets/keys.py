@@ -258,7 +258,7 @@ class KeyPool:
             )
 
     def over(self, lease: Lease, code: str | None, failure: Failure | None) -> None:
-        """What one try, still going or over, says of its key. Called by its lease."""
+        """Update the key's health from an attempt, under way or over. Called by its lease."""
         one, now = lease.credential, asyncio.get_running_loop().time()
         of_key = failure is not None and failure.upstream_status in (401, 402, 403, 429)
         if failure is not None and of_key and not failure.policy:
@@ -300,7 +300,7 @@ class Lease:
             self.told, self.probe = True, False
 
     def end(self, code: str | None = None, failure: Failure | None = None) -> None:
-        """The try is over, with this code of its failure if it failed."""
+        """End the lease; ``code`` is that of the failure, if there was one."""
         if self._ended:
             return
         self._ended = True

@@ -202,8 +202,8 @@ class HttpConnection(asyncio.Protocol):
                 self._reject(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes")
 
     def _stay(self, rest: bytes) -> None:
-        """An upgrade of the protocol (h2c, as some clients ask for by default) may be ignored
-        (RFC 9110, 7.8): the request is read again without asking for it, and answered."""
+        """Ignore an ``Upgrade`` header (h2c, which some clients send by default), as RFC 9110, 7.8
+        allows: the request is parsed again without it, and answered."""
         request = self._request
         if request is None or self._deaf:
             return
@@ -371,7 +371,7 @@ class HttpConnection(asyncio.Protocol):
         return self._task
 
     def _turn_away(self) -> None:
-        """One connection too many: say so, without reading what it sends, and end it."""
+        """Refuse a connection beyond the bound: answer without reading what it sends, and close."""
         self._server.refused += 1
         self._server.leaving += 1
         self._turned_away = True
