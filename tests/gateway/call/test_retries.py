@@ -16,7 +16,7 @@ from tidegate.gateway.call.retries import (
     Situation,
     backoff_wait,
     next_move,
-    told_wait,
+    requested_wait,
 )
 from tidegate.gateway.targets import Failure, of_fault, of_status
 from tidegate.gateway.wire.upstream import FAULTS, UpstreamFault
@@ -186,7 +186,7 @@ TOLD: list[tuple[dict[str, str], float | None]] = [
 @pytest.mark.parametrize(("headers", "wait"), TOLD)
 def test_what_a_provider_asks_for(headers: dict[str, str], wait: float | None) -> None:
     raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
-    assert told_wait(raw, NOW) == (None if wait is None else pytest.approx(wait, abs=1e-3))
+    assert requested_wait(raw, NOW) == (None if wait is None else pytest.approx(wait, abs=1e-3))
 
 
 NAMES = [
@@ -206,5 +206,5 @@ VALUES = st.one_of(
 
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES), st.floats(0, 4e9))
 def test_no_header_breaks_anything(headers: dict[bytes, bytes], now: float) -> None:
-    wait = told_wait(headers, now)
+    wait = requested_wait(headers, now)
     assert wait is None or 0 <= wait <= 86400

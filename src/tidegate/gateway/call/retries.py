@@ -81,7 +81,7 @@ def backoff_wait(tries: int, base: float, draw: float) -> float:
     return draw * min(MOST_WAIT, base * 2.0 ** min(max(tries - 1, 0), 32))
 
 
-def told_wait(headers: Mapping[bytes, bytes], now: float) -> float | None:
+def requested_wait(headers: Mapping[bytes, bytes], now: float) -> float | None:
     """The wait in seconds that a provider asks for; ``now`` is wall time. None when it asks for
     none that makes sense (below 0, above a day). The first form that is understood counts:
 

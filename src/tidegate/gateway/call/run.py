@@ -17,7 +17,7 @@ import msgspec
 
 from tidegate.base import RequestError, Usage, estimated_usage
 from tidegate.gateway.call.hedge import hedged
-from tidegate.gateway.call.retries import Situation, next_move, told_wait
+from tidegate.gateway.call.retries import Situation, next_move, requested_wait
 from tidegate.gateway.call.stream import HELD_BYTES, Stream
 from tidegate.gateway.call.turns import Try, Turn
 from tidegate.gateway.journal import Journal, OpenAttempt, ms_since
@@ -419,5 +419,5 @@ def _refusal(target: Target, reply: UpstreamReply) -> Failure:
         kind = reply.headers.get(b"content-type", b"nothing").decode("latin-1")[:60]
         return of_fault(UpstreamFault("upstream_protocol", f"a stream was asked for, {kind} came"))
     code, message = target.provider.reason(reply.body)
-    wait = told_wait(reply.headers, time.time())
+    wait = requested_wait(reply.headers, time.time())
     return of_status(reply.status, code, message, reply.retry_after, wait)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.budget import fuzz
 from tests.fuzz.inputs import broken_bytes
-from tidegate.gateway.call.retries import told_wait
+from tidegate.gateway.call.retries import requested_wait
 
 NAMES = [
     b"retry-after", b"retry-after-ms", b"x-ratelimit-reset", b"x-ratelimit-reset-requests",
@@ -33,5 +33,5 @@ TOKENS = [
     now=st.sampled_from([0.0, 1.79e9]),
 )
 def test_any_header_is_a_wait_or_none(headers: dict[bytes, bytes], now: float) -> None:
-    wait = told_wait(headers, now)
+    wait = requested_wait(headers, now)
     assert wait is None or (math.isfinite(wait) and 0 <= wait <= 86_400)
