@@ -12,7 +12,7 @@ import sys
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)  # loaded before a change of user hides the files
 ORPHANED = 121
-"""Exit code of a child whose parent was gone before the kernel could be told about it."""
+"""Exit code of a child whose parent ended before the death signal was set."""
 
 
 def die_with_parent(number: int) -> None:

@@ -115,7 +115,7 @@ class Api:
         return _json(kept)
 
     def metrics(self, request: Request) -> Response:
-        """Always 200: what PostgreSQL would tell is left out while it is away."""
+        """Always 200: while PostgreSQL is unreachable, what it would show is left out."""
         try:
             with reading(self._runtime().database_url, timeout=5.0) as connection:
                 lines, answers = list(render_totals(read_totals(connection))), True

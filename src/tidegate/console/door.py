@@ -89,7 +89,7 @@ _UNKNOWN = ("receipt_unknown", "journey_unknown", "route_unknown")
 
 
 def status_of(error: TidegateError) -> int:
-    """The HTTP status that tells of ``error``."""
+    """The HTTP status of ``error``."""
     if isinstance(error, RequestError):
         return error.status
     if isinstance(error, UsageError):

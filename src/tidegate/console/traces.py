@@ -72,7 +72,7 @@ class SpanInbox:
             )
 
     async def tend(self) -> None:
-        """Let go of files that are old enough, until cancelled; then close."""
+        """Close spool files that are old enough, until cancelled; then close the spool."""
         try:
             while True:
                 await asyncio.sleep(_TEND)

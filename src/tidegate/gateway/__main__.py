@@ -108,7 +108,7 @@ def worker(door: socket.socket, state: Path, number: int, drain: float) -> Child
 
 
 def forget(alive: Path) -> None:
-    """Take away what the worker's predecessor said of itself."""
+    """Remove the pulse and gauges that the worker's predecessor left."""
     alive.unlink(missing_ok=True)
     gauges_path(alive).unlink(missing_ok=True)
 

@@ -42,7 +42,7 @@ def finish(state: WorkerState, journal: Journal, ending: Ending, out: HttpRespon
 def refused(
     journal: Journal, dialect: ClientDialect, error: RequestError, *, begun: bool
 ) -> Ending:
-    """The end of a request with ``error``, told in-band when its stream had begun."""
+    """The end of a request with ``error``, sent in-band when its stream had begun."""
     return Ending(
         status=200 if begun else error.status,
         outcome="failed" if journal.asked else "refused",
@@ -53,5 +53,5 @@ def refused(
 
 
 def left(*, begun: bool) -> Ending:
-    """The end of a request that nobody waits for any more."""
+    """The end of a request whose client has left."""
     return Ending(status=200 if begun else 499, outcome="client_gone", code=LEFT.code)

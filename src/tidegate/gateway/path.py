@@ -193,7 +193,8 @@ class _Answering:
         self._journal.served_by = "model" if model == first else "fallback"
 
     def _keep(self, answer: Answer) -> None:
-        """The answer is whole and holds to the checks: keep it for whoever asks the same."""
+        """Keep a whole answer that holds to the checks: in the cache, as a stale answer, and under
+        the idempotency key."""
         cache, route = self._state.cache, self._request.plan.route
         if self._flight is not None and route.cache_ttl is not None:
             cache.keep(self._flight, answer, route.cache_ttl)
@@ -279,7 +280,8 @@ def content_of(request: Request, answer: Answer) -> bytes:
 async def _replay(
     state: WorkerState, journal: Journal, request: Request, kept: Answer, out: HttpResponse
 ) -> Ending:
-    """A kept answer, or what stands in for one: it held to the checks when it was made."""
+    """The end of a request with a kept answer or a stand-in: it held to the checks when it was
+    made."""
     journal.model = kept.model
     if journal.served_by is None:
         journal.served_by = "cache"
@@ -308,7 +310,7 @@ async def _stream_out(
 
 
 def _broken_off(dialect: ClientDialect, error: RequestError, outcome: Outcome) -> Ending:
-    """The end of a stream that had begun: told in-band."""
+    """The end of a stream that had begun and broke off: the error is sent in-band."""
     return Ending(status=200, outcome=outcome, code=error.code, body=dialect.error_event(error))
 
 

@@ -125,7 +125,7 @@ class GatewayWorker:
         return now
 
     def _report(self) -> None:
-        """Tell the operator's door the gauges; a full disk costs that, nothing more."""
+        """Write the gauges for the operator's door; a full disk costs that, nothing more."""
         if self._alive is not None:
             value = WorkerGauges(
                 pid=os.getpid(), at=time.time(), release=self._state.digest, gauges=self.gauges()
@@ -168,7 +168,7 @@ class GatewayWorker:
         finish(self._state, journal, ending, out)
 
     def _cut(self, journal: Journal, dialect: ClientDialect, out: HttpResponse) -> Ending:
-        """This worker must end before the answer did: the client is told, and so is the receipt."""
+        """Cut an answer, as this worker must end: the client and the receipt get the error."""
         key = journal.caller.key_id
         log.warning("request %s of key %s was cut: the drain time is over", journal.id, key)
         ending = refused(journal, dialect, _draining(), begun=out.begun)

@@ -22,7 +22,7 @@ from tidegate.ledger.spans import Span, tidy
 from tidegate.stats import OTHER
 
 MOST_STAGE_SPANS = 1000
-"""Stage spans of one journey that are told apart; further ones are part of what is around them."""
+"""Stage spans of one journey that are distinguished; further ones count as part of their parent."""
 MOST_STAGES = 32
 MORE = "(more)"
 """Stands for the stages beyond ``MOST_STAGES`` names."""
@@ -220,7 +220,7 @@ def _journey(
 
 
 def _few_names(times: Mapping[str, float]) -> dict[str, str]:
-    """Each stage to the name it is told under: the longest ones keep theirs."""
+    """The name under which each stage is reported: the longest ones keep theirs."""
     kept = sorted(times, key=lambda name: -times[name])[:MOST_STAGES]
     return {OTHER: OTHER, **{name: name if name in kept else MORE for name in times}}
 

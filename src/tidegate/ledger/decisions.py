@@ -56,7 +56,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_verdict(connection: Connection, verdict: Verdict, now: float | None = None) -> Verdict:
-    """Write ``verdict``; as it stands in the ledger. UsageError: release_missing."""
+    """Write ``verdict``; returns it with its id and time. UsageError: release_missing."""
     stamped = _stamped(verdict, now)
     connection.execute(
         "INSERT INTO verdicts (id, at, release, gate, value, reason, evidence, actor) "
@@ -72,7 +72,7 @@ def write_verdict(connection: Connection, verdict: Verdict, now: float | None = 
 def write_decision(
     connection: Connection, decision: Decision, now: float | None = None
 ) -> Decision:
-    """Write ``decision``; as it stands in the ledger. UsageError: release_missing."""
+    """Write ``decision``; returns it with its id and time. UsageError: release_missing."""
     stamped = _stamped(decision, now)
     connection.execute(
         "INSERT INTO decisions (id, at, release, kind, subject, sentence, evidence, actor) "

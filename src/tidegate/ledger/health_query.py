@@ -30,11 +30,11 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     cost: float
     """Of the requests whose cost is known."""
     cost_unknown: int
-    """Requests that may have cost money, nobody knows how much."""
+    """Requests that may have cost an unknown amount."""
     prompt_tokens: int
     completion_tokens: int
     estimated: int
-    """Answers whose tokens no provider told."""
+    """Answers whose tokens no provider reported."""
 
     @property
     def judged(self) -> int:

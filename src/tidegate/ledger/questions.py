@@ -20,7 +20,7 @@ from tidegate.stats import OTHER, Sketch, shares
 
 LONGEST_WINDOW = 400 * 86400.0
 USUAL_ORDER = ("prompt", "retrieval", "model", "tools", "database", "rendering")
-"""App stages are told in this order, then the others by their share."""
+"""App stages are listed in this order, then the others by their share."""
 
 
 class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +142,7 @@ def _scopes(journey: str | None, release: str | None, variant: str | None) -> li
 
 
 def require_content(found: Profile, connection: Connection) -> None:
-    """RuntimeStateError ``ledger_empty`` or ``window_empty`` when there is nothing to tell."""
+    """RuntimeStateError ``ledger_empty`` or ``window_empty`` when there is nothing to show."""
     if found.journeys or found.routes:
         return
     row = connection.execute("SELECT max(minute) FROM rollups").fetchone()

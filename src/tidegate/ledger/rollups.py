@@ -119,8 +119,8 @@ def add_tallies(many: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def cost_is_unknown(receipt: Receipt) -> bool:
-    """Money may have been spent and nobody knows how much. A request that reached no provider
-    and was not served cost nothing, whatever its receipt leaves open."""
+    """Whether money may have been spent and the amount is unknown. A request that reached no
+    provider and was not served cost nothing, whatever its receipt leaves open."""
     return receipt.cost is None and (bool(receipt.attempts) or receipt.outcome == "served")
 
 

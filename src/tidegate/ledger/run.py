@@ -198,8 +198,8 @@ class Loop:
 
 
 def connect(url: str) -> Connection:
-    """A connection for loading: commits do not wait for the disk, because a spool file is let
-    go only after a flush, and until then it is loaded again from the committed position."""
+    """A connection for loading. Commits do not wait for the disk: a spool file is deleted only
+    after a flush, and until then it is loaded again from the committed position."""
     return psycopg.connect(
         url,
         autocommit=True,

@@ -32,7 +32,7 @@ _SPANS_IN = "CREATE TEMPORARY TABLE IF NOT EXISTS spans_in (LIKE spans) ON COMMI
 
 
 class SpanStore:
-    """Stores spans and assembles journeys over one connection that nobody else uses."""
+    """Stores spans and assembles journeys over a connection of its own."""
 
     def __init__(self, connection: Connection, partitions: Partitions) -> None:
         self._connection = connection

@@ -89,7 +89,8 @@ class SpoolWriter:
             log.warning("receipts are written to the spool again")
 
     def tend(self) -> None:
-        """Retry what waits and let go of a file that is old enough, so that it can be loaded."""
+        """Retry records that wait for the disk, and close a file that is old enough, so that it can
+        be loaded."""
         self.retry()
         if self._size > len(MAGIC) and time.monotonic() - self._opened > self._rotate_seconds:
             self._close()

@@ -58,7 +58,7 @@ def make_entry(receipt: Receipt, request: bytes, response: bytes) -> Entry:
 
 
 class ReceiptStore:
-    """Stores batches over one connection that nobody else uses."""
+    """Stores batches over a connection of its own."""
 
     def __init__(self, connection: Connection, partitions: Partitions) -> None:
         self._connection = connection

@@ -71,7 +71,8 @@ def make_probe(port: int, key: str, model: str, timeout: float = 2.0) -> Callabl
 
 
 def names_model(body: bytes, model: str) -> bool:
-    """Whether ``body``, a list of models or whatever a stranger sent, names ``model``."""
+    """Whether ``body`` is a list of models that has ``model``; another program on the port may send
+    anything."""
     try:
         found = msgspec.json.decode(body, type=_Models).data
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors

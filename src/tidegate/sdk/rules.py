@@ -31,7 +31,7 @@ def origin_of(url: str) -> HttpOrigin | None:
 
 
 def may_carry_trace(url: str, gateway: HttpOrigin | None) -> tuple[bool, str]:
-    """Whether trace context may be sent to ``url``: to the gateway, and to nobody else."""
+    """Whether trace context may be sent to ``url``: to the gateway only."""
     if gateway is None:
         return False, "the gateway's address is not known"
     if origin_of(url) != gateway:

@@ -51,7 +51,8 @@ _DIALECTS: dict[str, ServerDialect] = {
 
 
 class ModelServer:
-    """A model server that does what it is told. ``with``, ``async with``, or ``serve_forever``.
+    """A simulated model server that follows its script. ``with``, ``async with``, or
+    ``serve_forever``.
 
     ``answer``: a text, ``Echo()``, ``Words(n)``, ``ToolCall(...)``, or a function of the request's
     JSON. ``first_token`` and ``inter_token``: seconds or a Timing. ``keep``: how many requests

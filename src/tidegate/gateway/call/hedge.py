@@ -137,8 +137,8 @@ async def _race(
 
 
 async def _winner(first: _Runner[T], second: _Runner[T]) -> _Runner[T]:
-    """Who answered. When nobody did, the one whose failure counts: the first, unless the policy of
-    the second refused the request, as nobody else is asked then."""
+    """The attempt that counts: the one that answered, else the first one's failure; the second's
+    where its policy refused the request, as no other model is asked then."""
     while True:
         if first.result is not None or first.refused:
             return first

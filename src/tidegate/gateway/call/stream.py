@@ -21,7 +21,7 @@ from tidegate.gateway.wire.upstream import UpstreamConnection, UpstreamFault
 HELD_EVENTS = 64
 HELD_BYTES = 256 * 1024
 MOST_SKIPPED = 3
-"""Events of one stream that may be passed over because nobody can read them."""
+"""Unreadable events of one stream that may be skipped."""
 _AFTER_FINISH = 1.0
 """Seconds of silence to wait for usage and the end marker once the model has finished."""
 _ENDING = 5.0

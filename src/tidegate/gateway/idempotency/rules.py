@@ -38,13 +38,13 @@ def read_key(header: str) -> str | Malformed:
 
 
 def store_key(scope: str, route: str, key: str) -> bytes:
-    """Where the answer is kept: nobody of another ``scope`` (tenant or key) finds it."""
+    """The key in Valkey of the outcome; no other ``scope`` (tenant or gateway key) finds it."""
     parts = b"".join(b"%d:%b" % (len(part), part) for part in map(str.encode, (scope, route, key)))
     return hashlib.sha256(parts).digest()
 
 
 def fingerprint(fields: Mapping[str, bytes | msgspec.Raw]) -> bytes:
-    """32 bytes that tell one body from another; the order of its fields says nothing."""
+    """A digest (32 bytes) of a body that ignores the order of its fields."""
     digest = hashlib.sha256()
     for name in sorted(fields):
         value = bytes(fields[name]).strip()

@@ -25,7 +25,7 @@ class CountedLimit(msgspec.Struct, frozen=True, kw_only=True):
     """None: a bucket that drains at ``rate``."""
     per: str
     scope: str | None
-    """Whom the counter is for; None: the key or the tenant of the request."""
+    """The route, model or app that the counter is for; None: the key or tenant of the request."""
     covers: int
     """Bits of the models whose use counts, of those that may be asked."""
     models: frozenset[str]

@@ -1,4 +1,4 @@
-"""Provider adapters, one file each; built-ins and strangers are found the same way."""
+"""Provider adapters, one file each; built-ins and plug-ins are found the same way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded queue for each route: so many ask a model, so many wait, the rest is told no."""
+"""A bounded queue for each route: some requests ask a model, some wait, the rest are refused."""
 
 from tidegate.gateway.queue.run import QueuePlace, QueueStatistics, RouteQueues
 

@@ -235,7 +235,7 @@ class RouteQueue:
                 self._displace(shed, self._predict(seen, sum(seen.waiting)))
 
     def _take(self, who: tuple[int, float]) -> QueuePlace | None:
-        """A place, when one is free and nobody in another worker stands before ``who``."""
+        """Take a place for ``who`` when one is free and no other worker has a request before it."""
         with self._slots.locked() as alone:
             now = monotonic()
             seen = self._slots.see(now)

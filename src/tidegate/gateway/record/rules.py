@@ -62,8 +62,8 @@ def _sent(attempt: Attempt) -> bool:
 
 
 def used_of(bill: Bill, limit: CountedLimit, worst: int, models: Mapping[str, Model]) -> int:
-    """What a request used of ``limit``, in its unit. An attempt that may have been billed, and
-    whose usage nobody knows, counts as ``worst``; so it is with money whose price nobody knows."""
+    """The use of ``limit`` by a request, in its unit. An attempt that may have been billed, and
+    whose usage is unknown, counts as ``worst``; so does money whose price is unknown."""
     if limit.charge:
         return 1
     if limit.unit == "requests":  # of a model: as many as were sent to it

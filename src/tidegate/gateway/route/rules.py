@@ -70,7 +70,8 @@ def choose(targets: Sequence[T], ask: Ask) -> Chain[T]:
 
 
 def among(targets: Sequence[T], need: Need) -> Chain[T]:
-    """Those that can do what is needed; where nobody can, all are asked and say so themselves."""
+    """The candidates that can do what is needed; when none can, all are asked and refuse by
+    themselves."""
     words = [misfit(target.model, need) for target in targets]
     fit = [target for target, why in zip(targets, words, strict=True) if why is None]
     if not fit or len(fit) == len(targets):

@@ -1,4 +1,4 @@
-"""What a failed attempt means: whether another model may be asked, and what the client is told.
+"""The meaning of a failed attempt: whether another model may be asked, and what the client gets.
 Pure, but for the exception that carries it."""
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def policy(self) -> bool:
-        """A provider's policy refused the request: nobody else is asked, and it is told."""
+        """Whether a provider's policy refused the request: no other model is asked, and the client
+        gets it."""
         return self.code == "content_policy_violation"
 
     def error(self, model: str) -> RequestError:

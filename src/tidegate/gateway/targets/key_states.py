@@ -1,4 +1,5 @@
-"""Which keys of a secret serve, and how: what is on disk here, and what was said of it. Pure."""
+"""States of a secret's keys: those on this machine's disk, combined with what operators have set.
+Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from tidegate.switches import SecretKey
 
 
 def settings_of(keys: Sequence[str], said: Iterable[SecretKey]) -> list[KeySetting]:
-    """A setting for each key that is not revoked; what nobody spoke of is active."""
+    """The setting of each key that is not revoked; a key that no operator has set is active."""
     states = {one.fingerprint: one for one in said}
     settings = []
     for key in keys:

@@ -202,7 +202,7 @@ class ConnectionPool:
             connection.close()
 
     def _sweep(self) -> None:
-        """Close what nobody has used for a while: one timer a pool, not one a connection."""
+        """Close connections that were idle for too long: one timer a pool, not one a connection."""
         loop = asyncio.get_running_loop()
         for connection in self._idle[:]:
             if loop.time() - connection.finished > _IDLE_KEPT / 2:

@@ -1,4 +1,4 @@
-"""The table of engines: ``<provider>.<kind>`` to an entry point, built-in or a stranger's."""
+"""The table of engines: ``<provider>.<kind>`` to an entry point, built-in or of a plug-in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILT_IN = {
 
 
 def engine_table() -> Mapping[str, EntryPoint]:
-    """Every engine of this installation by name. A stranger's cannot replace a built-in one."""
+    """Every engine of this installation by name. A plug-in cannot replace a built-in one."""
     built_in = {name: EntryPoint(name, value, GROUP) for name, value in BUILT_IN.items()}
     return {entry.name: entry for entry in entry_points(group=GROUP)} | built_in
 
