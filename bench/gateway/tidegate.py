@@ -60,7 +60,7 @@ _METERED = """\
 """
 """Route ``plan`` again, under a name that a limit can match."""
 _LIMIT = "limits:\n  spend: {{{match}per: tenant, dollars: 100000, every: day}}\n"
-"""One limit that is borrowed from and settled, and never refuses."""
+"""One limit that is reserved on and settled, and never refuses."""
 _SCHEMA = {
     "type": "object",
     "required": ["title", "minutes", "steps"],
