@@ -43,7 +43,7 @@ lock:  ## renew requirements.lock from the ranges in pyproject.toml
 	@.venv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev --extra examples \
 	    --no-emit-index-url --no-emit-find-links --no-header --quiet pyproject.toml -o requirements.lock
 
-bench: bench-gateway bench-faults bench-switches  ## every benchmark
+bench: bench-gateway bench-faults bench-switches bench-keys  ## every benchmark
 
 bench-peers:  ## make the environments of the peers that the benchmarks measure against
 	@bench/peers/make.sh
@@ -68,7 +68,10 @@ bench-faults: setup bench-peers  ## sixteen upstream faults: the scorecard of Ti
 bench-switches: setup  ## 200 switches of an app under load: how long each takes to every worker, in a minute (JSON=1)
 	@$(PY) -m bench.switches $(if $(JSON),--json)
 
+bench-keys: setup  ## what a change of a switch or a key costs a worker beside 100,000 keys (JSON=1)
+	@$(PY) -m bench.switches.keys $(if $(JSON),--json)
+
 clean:  ## remove what the targets made
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-.PHONY: help setup demo test test-long fuzz check fix lock bench bench-peers bench-gateway bench-quick bench-commit bench-faults bench-switches soak clean
+.PHONY: help setup demo test test-long fuzz check fix lock bench bench-peers bench-gateway bench-quick bench-commit bench-faults bench-keys bench-switches soak clean

@@ -44,3 +44,18 @@ def test_a_short_run_reaches_every_worker() -> None:
     )  # fmt: skip
     told = json.loads(done.stdout.splitlines()[-1])
     assert (told["flips"], told["unreached"], told["wrong"]) == (6, 0, 0), done.stderr
+
+
+def test_a_short_run_with_keys_writes_differences_only() -> None:
+    """The figures are there for each kind of change; of 2,000 keys none but the changed is kept
+    anew. Times are the bars' own."""
+    command = ["-m", "bench.switches.keys", "--keys", "2000", "--changes", "1", "--json"]
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode in (0, 1), done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [one["source"] for one in told["starts"]] == ["PostgreSQL", "kept files"]
+    assert len(told["changes"]) == 4
+    assert all(one["reach_max"] < math.inf for one in told["changes"])
+    assert all(0 < one["kept_bytes"] < 5000 for one in told["changes"])

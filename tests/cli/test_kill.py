@@ -150,6 +150,21 @@ def test_given_an_interrupted_wait_then_it_is_told_that_the_change_stays(
     assert [one["name"] for one in told(app)["kills"]] == ["plain"]
 
 
+def test_a_worker_that_no_notification_reaches_is_shown(app: Switches) -> None:
+    with psycopg.connect(app.gateway.runtime.database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO gateway_workers (gateway, name, host, pid, version, since, listening)"
+            " SELECT 'g', 'gateway-8', 'elsewhere', 1, version, now(), false FROM switches_version"
+        )
+        said = run(app, switches.command).output.splitlines()
+        assert [line for line in said if "notifications do not reach it" in line] == [
+            line for line in said if "gateway-8" in line
+        ]
+        found = {one["name"]: one["listening"] for one in told(app)["workers"]}
+        assert found == {"gateway-1": True, "gateway-2": True, "gateway-8": False}
+        connection.execute("DELETE FROM gateway_workers WHERE name = 'gateway-8'")
+
+
 def test_the_workers_of_a_gateway_that_was_killed_are_not_waited_for_for_ever(
     app: Switches,
 ) -> None:

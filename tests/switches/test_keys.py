@@ -9,7 +9,15 @@ import psycopg
 import pytest
 
 from tidegate.base.errors import StoreError
-from tidegate.switches import KeyRecord, KeyTable, create_key, list_keys, revoke_key, snapshot
+from tidegate.switches import (
+    KeyRecord,
+    KeyTable,
+    create_key,
+    key_records,
+    list_keys,
+    revoke_key,
+    snapshot,
+)
 
 
 @pytest.fixture
@@ -21,7 +29,7 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 def test_a_made_key_is_in_the_next_snapshot(connection: psycopg.Connection) -> None:
     made = create_key(connection, name="web", tenant="acme")
     seen = snapshot(connection)
-    found = KeyTable(seen.keys).find(made.token, now=0.0)
+    found = KeyTable(key_records(connection)).find(made.token, now=0.0)
     assert isinstance(found, KeyRecord)
     assert (seen.version, found.id, found.tenant) == (1, made.key.id, "acme")
     assert found.priority == "normal"
@@ -31,7 +39,7 @@ def test_a_key_s_priority_is_in_the_list_and_in_the_snapshot(
     connection: psycopg.Connection,
 ) -> None:
     made = create_key(connection, name="batch", priority="low")
-    found = KeyTable(snapshot(connection).keys).find(made.token, now=0.0)
+    found = KeyTable(key_records(connection)).find(made.token, now=0.0)
     assert isinstance(found, KeyRecord)
     assert [found.priority, *(key.priority for key in list_keys(connection))] == ["low", "low"]
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import uvloop
 
-from tidegate.switches import Place, Standing, SwitchSnapshot, list_workers, watch
+from tidegate.switches import KeyTable, Place, Standing, SwitchSnapshot, list_workers, watch
 from tidegate.switches.changes import changing
 
 
@@ -19,7 +19,7 @@ class Slow:
     def __init__(self) -> None:
         self._standing: Standing | None = None
 
-    def take(self, snapshot: SwitchSnapshot) -> None:
+    def take(self, snapshot: SwitchSnapshot, keys: KeyTable) -> None:
         asyncio.get_running_loop().call_later(0.1, self._loaded, snapshot.version)
 
     def _loaded(self, version: int) -> None:

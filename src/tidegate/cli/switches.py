@@ -120,7 +120,8 @@ def _worker(worker: Worker, version: int) -> str:
         return f"{worker}: starts"
     behind = "" if worker.version >= version else f", behind version {version}"
     wrong = f", but {worker.error}" if worker.error else ""
-    return f"{worker}: runs version {worker.version}{behind}{wrong}"
+    deaf = "" if worker.listening else "; notifications do not reach it, so it polls"
+    return f"{worker}: runs version {worker.version}{behind}{wrong}{deaf}"
 
 
 def _print_changes(changes: tuple[Change, ...]) -> None:

@@ -65,7 +65,7 @@ class Releases:
         self._loader = loader
         self._loaded = {own.digest: own}
         self._splits: dict[str, Split] = {}
-        self._flags: tuple[int, FlagEvaluator] | None = None
+        self._flags: tuple[FlagDocument, FlagEvaluator] | None = None
         self._wanted = SwitchSnapshot(version=0)
         self._failed: dict[str, str] = {}
         self._standing: Standing | None = None
@@ -178,12 +178,13 @@ class Releases:
         while not self._has_flags() and (document := self._wanted.flags) is not None:
             try:
                 flags = await asyncio.to_thread(self._loader.flags, document)
-                self._flags = document.number, flags
+                self._flags = document, flags
             except (TidegateError, OSError) as error:
                 failed["flags"] = f"the flags cannot be evaluated here: {error}"
                 break
         told = self._standing
-        if told is not None and told.version == self._wanted.version and failed == self._failed:
+        wanted = (self._wanted.history, self._wanted.version)
+        if told and (told.history, told.version) == wanted and failed == self._failed:
             return
         if self._missing() <= failed.keys():
             self._apply(failed)
@@ -195,7 +196,7 @@ class Releases:
 
     def _has_flags(self) -> bool:
         wanted = self._wanted.flags
-        return wanted is None or (self._flags is not None and self._flags[0] == wanted.number)
+        return wanted is None or (self._flags is not None and self._flags[0] == wanted)
 
     def _apply(self, failed: dict[str, str]) -> None:
         """Put the wanted snapshot in force: nothing here waits, so no request sees half of it."""
@@ -222,7 +223,9 @@ class Releases:
         ]
         for words in wrong:
             log.warning("degraded: %s", words)
-        self._standing = Standing(version=wanted.version, error="; ".join(wrong) or None)
+        self._standing = Standing(
+            version=wanted.version, error="; ".join(wrong) or None, history=wanted.history
+        )
         self.settled.set()
 
     def _split(self, weights: list[Weight]) -> Split:

@@ -70,9 +70,9 @@ class WorkerState:
     def ready(self) -> bool:
         return self._keys is not None or not self.keys_required
 
-    def take(self, snapshot: SwitchSnapshot) -> None:
+    def take(self, snapshot: SwitchSnapshot, keys: KeyTable) -> None:
         """In force from the next request on; releases and flags once they are loaded."""
-        self._keys = KeyTable(snapshot.keys)
+        self._keys = keys
         self.switchboard = switchboard(snapshot)
         self.releases.take(snapshot)
         self.switches_came.set()

@@ -1,8 +1,10 @@
 """What may flip without a release: keys, kill switches, caps, traffic weights, flags.
 
-Holds:    the switches at one version, who changed what, which worker runs which version, flags.
+Holds:    the switches and keys at one version, differences between versions, who changed what,
+          which worker runs which version, flags.
 Not here: what a switch does to a request (gateway), how tables come to be (stores).
-Reads:    PostgreSQL.   Writes: PostgreSQL (switches, changes), .tidegate/run (the last snapshot).
+Reads:    PostgreSQL.   Writes: PostgreSQL (switches, changes), .tidegate/run (what was last
+          in force).
 Words:    switch, gateway key, tenant, kill, cap, traffic weight, flag, variant, snapshot,
           switch version, acknowledgement, worker
 """
@@ -16,7 +18,7 @@ from tidegate.switches.changes import Change, list_changes
 from tidegate.switches.keys import Key, NewKey, create_key, list_keys, revoke_key
 from tidegate.switches.rules import PRIORITIES, KeyRecord, KeyRefusal, KeyTable, Priority
 from tidegate.switches.run import Plain, Taker, watch
-from tidegate.switches.snapshot import snapshot
+from tidegate.switches.snapshot import key_records, snapshot
 from tidegate.switches.traffic_rules import Split, pick, split_of
 from tidegate.switches.values import (
     EVERY,
@@ -46,10 +48,12 @@ from tidegate.switches.write import (
     kill,
     lift_cap,
     lift_kill,
+    lift_row,
     list_flags,
     rollback_flags,
     set_cap,
     set_flags,
+    set_row,
     set_secret_key,
     set_traffic,
 )
@@ -93,9 +97,11 @@ __all__ = [
     "check",
     "create_key",
     "flag_document",
+    "key_records",
     "kill",
     "lift_cap",
     "lift_kill",
+    "lift_row",
     "list_changes",
     "list_flags",
     "list_keys",
@@ -107,6 +113,7 @@ __all__ = [
     "rollback_flags",
     "set_cap",
     "set_flags",
+    "set_row",
     "set_secret_key",
     "set_traffic",
     "snapshot",

@@ -16,6 +16,7 @@ from tidegate.switches.changes import changing
 from tidegate.switches.rules import Priority, token_hash
 
 KeyStatus = Literal["active", "revoked", "expired"]
+_SELECT = "SELECT id, name, tenant, created_at, expires_at, revoked_at, priority FROM keys"
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +71,7 @@ def create_key(
 
 def list_keys(connection: psycopg.Connection) -> tuple[Key, ...]:
     """Every key, revoked ones included, the oldest first."""
-    rows = connection.execute(
-        "SELECT id, name, tenant, created_at, expires_at, revoked_at, priority FROM keys"
-        " ORDER BY created_at, id"
-    )
-    return tuple(_key(row) for row in rows)
+    return tuple(_key(row) for row in connection.execute(f"{_SELECT} ORDER BY created_at, id"))
 
 
 def revoke_key(connection: psycopg.Connection, which: str) -> Key:
@@ -82,7 +79,7 @@ def revoke_key(connection: psycopg.Connection, which: str) -> Key:
 
     Revoking twice changes nothing. StoreError ``key_unknown`` or ``key_ambiguous``.
     """
-    key = _chosen(list_keys(connection), which)
+    key = _chosen(connection, which)
     if key.revoked_at is None:
         with changing(connection, f"key {key.id} ({key.name})") as change:
             change.old, change.new = {"status": key.status}, {"status": "revoked"}
@@ -95,7 +92,9 @@ def revoke_key(connection: psycopg.Connection, which: str) -> Key:
 
 
 def _one(connection: psycopg.Connection, key_id: str) -> Key:
-    return next(key for key in list_keys(connection) if key.id == key_id)
+    row = connection.execute(f"{_SELECT} WHERE id = %s", (key_id,)).fetchone()
+    assert row is not None
+    return _key(row)
 
 
 def _key(
@@ -119,7 +118,9 @@ def _key(
     )
 
 
-def _chosen(keys: tuple[Key, ...], which: str) -> Key:
+def _chosen(connection: psycopg.Connection, which: str) -> Key:
+    rows = connection.execute(f"{_SELECT} WHERE id = %s OR name = %s", (which, which))
+    keys = [_key(row) for row in rows]
     if exact := [key for key in keys if key.id == which]:
         return exact[0]
     named = [key for key in keys if key.name == which and key.revoked_at is None]

@@ -28,8 +28,12 @@ KeyRefusal = Literal["key_missing", "key_invalid", "key_revoked", "key_expired"]
 """Why a token is not let in; each is answered with HTTP 401."""
 
 
-class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One key as a gateway needs it."""
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One key as a gateway needs it.
+
+    ``gc=False``: it holds nothing that could lead back to it, and 100,000 of them would make each
+    full garbage collection a pause.
+    """
 
     id: str
     """12 hex digits; part of the token, and what receipts carry."""
@@ -41,16 +45,43 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch; None: never."""
     revoked: bool = False
     priority: Priority = "normal"
+    version: int = 0
+    """Of the switches, when this key was last changed."""
 
 
 class KeyTable:
-    """Keys, indexed for the request path: one look-up, one sha256, one comparison."""
+    """Keys, indexed for the request path: one look-up, one sha256, one comparison.
 
-    def __init__(self, records: Iterable[KeyRecord]) -> None:
-        self._records = {record.id: record for record in records}
+    Changed in place: a copy of 100,000 keys for each new one would hold the loop up.
+    """
+
+    def __init__(self, records: Iterable[KeyRecord] = ()) -> None:
+        self._records: dict[str, KeyRecord] = {}
+        self.version = 0
+        """The newest version of any key."""
+        self.put(records)
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyTable) and self._records == other._records
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def put(self, records: Iterable[KeyRecord]) -> None:
+        """Add keys, or replace those that are here."""
+        for record in records:
+            self._records[record.id] = record
+            if record.version > self.version:
+                self.version = record.version
+
+    def get(self, key_id: str) -> KeyRecord | None:
+        return self._records.get(key_id)
+
+    def records(self) -> list[KeyRecord]:
+        """Every key, for a reader beside the loop: later changes do not show."""
+        return list(self._records.values())
 
     def find(self, token: str, now: float) -> KeyRecord | KeyRefusal:
         """The key that ``token`` is, at ``now`` (seconds since the epoch), or why it is none.

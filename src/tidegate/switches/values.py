@@ -6,8 +6,6 @@ from typing import Literal
 
 import msgspec
 
-from tidegate.switches.rules import KeyRecord
-
 EVERY = ""
 """Stands for every route where a switch is not for one."""
 
@@ -70,10 +68,15 @@ class SecretKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SwitchSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Every switch at one version."""
+    """Every switch but the keys, at one version. Each field that SECTIONS names is a section."""
 
     version: int
-    keys: tuple[KeyRecord, ...] = ()
+    mark: int | None = None
+    """Time of the change that made this version, in microseconds of the database's clock: tells
+    version 7 from the version 7 of a database that was restored from a backup."""
+    history: int = 0
+    """How often this worker has seen the versions go backwards. A version of an earlier history
+    says nothing about what is in force in this one."""
     kills: tuple[Kill, ...] = ()
     caps: tuple[Cap, ...] = ()
     traffic: tuple[Weight, ...] = ()
@@ -81,8 +84,42 @@ class SwitchSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[SecretKey, ...] = ()
 
 
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one section of the snapshot is stored, and so how it is read and written."""
+
+    table: str
+    row: type[msgspec.Struct]
+    """Its fields are the columns that a worker reads."""
+    key: tuple[str, ...]
+    """Columns that name one row."""
+    order: tuple[str, ...] = ()
+    """Columns that the rows are sorted by; empty: the key."""
+    only: str = ""
+    """Condition that exactly one row fulfils, where the section is one value or none."""
+
+
+SECTIONS: dict[str, Section] = {
+    "kills": Section(table="kills", row=Kill, key=("kind", "name")),
+    "caps": Section(table="caps", row=Cap, key=("route",)),
+    "traffic": Section(
+        table="traffic", row=Weight, key=("route", "release"), order=("route", "place")
+    ),
+    "flags": Section(
+        table="flag_documents",
+        row=FlagDocument,
+        key=("number",),
+        only="number = (SELECT number FROM flags_in_force)",
+    ),
+    "secrets": Section(table="secret_keys", row=SecretKey, key=("secret", "fingerprint")),
+}
+"""Name of a field of SwitchSnapshot to where it is stored; its table has a trigger that writes the
+same name to ``switch_sections``."""
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker runs: every switch of ``version`` is in force, but for what ``error`` says."""
 
     version: int
     error: str | None = None
+    history: int = 0
+    """Of the snapshot that is in force."""

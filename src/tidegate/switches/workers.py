@@ -53,6 +53,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
     """When it wrote that."""
     error: str | None
+    listening: bool = True
+    """Whether notifications reach it; without them it only polls, so changes come later."""
 
     @property
     def live(self) -> bool:
@@ -90,15 +92,15 @@ class ChangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
 # -- a worker's own part, over the connection of its watcher ---------------------------------------
 
 REGISTER = (
-    "INSERT INTO gateway_workers (gateway, name, host, pid) VALUES (%s, %s, %s, %s)"
+    "INSERT INTO gateway_workers (gateway, name, host, pid, listening)"
+    " VALUES (%s, %s, %s, %s, %s)"
     " ON CONFLICT (gateway, name) DO UPDATE SET host = excluded.host, pid = excluded.pid,"
     " started = clock_timestamp(), beat = clock_timestamp(), version = NULL, since = NULL,"
-    " error = NULL"
+    " error = NULL, listening = excluded.listening"
 )
 BEAT = (
-    "UPDATE gateway_workers SET beat = clock_timestamp()"
-    " WHERE gateway = %s AND name = %s AND pid = %s"
-    " RETURNING (SELECT version FROM switches_version)"
+    "UPDATE gateway_workers SET beat = clock_timestamp(), listening = %s"
+    " WHERE gateway = %s AND name = %s AND pid = %s RETURNING 1"
 )
 ACKNOWLEDGE = (
     "WITH written AS (UPDATE gateway_workers SET version = %s, error = %s,"
@@ -116,15 +118,16 @@ class Register:
         self._place = place
         self._mine = (place.gateway, place.name, os.getpid())
 
-    async def enter(self, connection: psycopg.AsyncConnection) -> None:
+    async def enter(self, connection: psycopg.AsyncConnection, listening: bool) -> None:
         await connection.execute("SET synchronous_commit = off")  # a lost beat is written again
         place = self._place
-        await connection.execute(REGISTER, (place.gateway, place.name, place.host, os.getpid()))
+        mine = (place.gateway, place.name, place.host, os.getpid(), listening)
+        await connection.execute(REGISTER, mine)
 
-    async def beat(self, connection: psycopg.AsyncConnection) -> int | None:
-        """The version of the switches; None when this worker's row is gone."""
-        row = await (await connection.execute(BEAT, self._mine)).fetchone()
-        return None if row is None else int(row[0])
+    async def beat(self, connection: psycopg.AsyncConnection, listening: bool) -> bool:
+        """Whether this worker's row is still there."""
+        beaten = await connection.execute(BEAT, (listening, *self._mine))
+        return beaten.rowcount == 1
 
     async def acknowledge(self, connection: psycopg.AsyncConnection, standing: Standing) -> None:
         await connection.execute(ACKNOWLEDGE, (standing.version, standing.error, *self._mine))
@@ -159,7 +162,7 @@ def list_workers(connection: psycopg.Connection) -> tuple[Worker, ...]:
     """Every worker that was heard of in the last hour, by gateway and name."""
     rows = connection.execute(
         "SELECT gateway, name, host, pid, started,"
-        " extract(epoch FROM clock_timestamp() - beat)::float8, version, since, error"
+        " extract(epoch FROM clock_timestamp() - beat)::float8, version, since, error, listening"
         " FROM gateway_workers WHERE beat > clock_timestamp() - make_interval(secs => %s)"
         " ORDER BY gateway, name",
         (REMEMBERED,),
@@ -175,8 +178,9 @@ def list_workers(connection: psycopg.Connection) -> tuple[Worker, ...]:
             version=version,
             since=since,
             error=error,
+            listening=listening,
         )
-        for gateway, name, host, pid, started, silent, version, since, error in rows
+        for gateway, name, host, pid, started, silent, version, since, error, listening in rows
     )
 
 

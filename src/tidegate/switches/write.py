@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 import msgspec
 import psycopg
+from psycopg import sql
 
 from tidegate.base import UsageError
 from tidegate.switches.changes import Change, Draft, changing, user_name
 from tidegate.switches.snapshot import snapshot
-from tidegate.switches.values import Cap, FlagDocument, Kill, KillKind, SecretKey, Weight
+from tidegate.switches.values import (
+    SECTIONS,
+    Cap,
+    FlagDocument,
+    Kill,
+    KillKind,
+    SecretKey,
+    Weight,
+)
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,31 +44,72 @@ class FlagVersion(msgspec.Struct, frozen=True, kw_only=True):
     in_force: bool
 
 
-def kill(connection: psycopg.Connection, wanted: Kill, author: Author) -> Change:
-    """Refuse what ``wanted`` names, from now on. What is killed already is killed as said now."""
-    what = _kill_words(wanted.kind, wanted.name)
-    with _changing(connection, f"kill {what}", author) as draft:
-        draft.old, draft.new = _kill_row(connection, wanted.kind, wanted.name), wanted
+def set_row(
+    connection: psycopg.Connection, section: str, row: msgspec.Struct, what: str, author: Author
+) -> Change:
+    """Put a row of a section in force, in place of the one with its key. ``what`` names the change
+    for people."""
+    found = SECTIONS[section]
+    with _changing(connection, what, author) as draft:
+        key = {name: getattr(row, name) for name in found.key}
+        draft.old, draft.new = _row(connection, section, key), row
+        columns = found.row.__struct_fields__
+        others = [name for name in columns if name not in found.key]
         connection.execute(
-            "INSERT INTO kills (kind, name, tokens, reason) VALUES (%s, %s, %s, %s)"
-            " ON CONFLICT (kind, name) DO UPDATE SET tokens = excluded.tokens,"
-            " reason = excluded.reason",
-            (wanted.kind, wanted.name, wanted.tokens, wanted.reason),
+            sql.SQL(
+                "INSERT INTO {table} ({columns}) VALUES ({values})"
+                " ON CONFLICT ({key}) DO UPDATE SET {update}"
+            ).format(
+                table=sql.Identifier(found.table),
+                columns=_list(map(sql.Identifier, columns)),
+                values=_list(sql.Placeholder() for _ in columns),
+                key=_list(map(sql.Identifier, found.key)),
+                update=_list(
+                    sql.SQL("{0} = excluded.{0}").format(sql.Identifier(n)) for n in others
+                ),
+            ),
+            [getattr(row, name) for name in columns],
         )
     return _made(draft)
+
+
+def lift_row(
+    connection: psycopg.Connection,
+    section: str,
+    key: Mapping[str, object],
+    what: str,
+    missing: UsageError,
+    author: Author,
+) -> Change:
+    """Take the row with this key out of force. Raises ``missing`` when there is none."""
+    found = SECTIONS[section]
+    with _changing(connection, what, author) as draft:
+        draft.old = _row(connection, section, key)
+        if draft.old is None:
+            raise missing
+        same = [sql.SQL("{} = {}").format(sql.Identifier(n), sql.Placeholder()) for n in key]
+        query = sql.SQL("DELETE FROM {} WHERE {}")
+        connection.execute(
+            query.format(sql.Identifier(found.table), sql.SQL(" AND ").join(same)),
+            list(key.values()),
+        )
+    return _made(draft)
+
+
+def kill(connection: psycopg.Connection, wanted: Kill, author: Author) -> Change:
+    """Refuse what ``wanted`` names, from now on. What is killed already is killed as said now."""
+    what = f"kill {_kill_words(wanted.kind, wanted.name)}"
+    return set_row(connection, "kills", wanted, what, author)
 
 
 def lift_kill(connection: psycopg.Connection, kind: KillKind, name: str, author: Author) -> Change:
     """Let it be served again. UsageError ``kill_unknown`` when it is not killed."""
     what = _kill_words(kind, name)
-    with _changing(connection, f"lift kill {what}", author) as draft:
-        draft.old = _kill_row(connection, kind, name)
-        if draft.old is None:
-            raise UsageError(
-                "kill_unknown", f"{what} is not killed", cure="see what is: tidegate switches"
-            )
-        connection.execute("DELETE FROM kills WHERE kind = %s AND name = %s", (kind, name))
-    return _made(draft)
+    missing = UsageError(
+        "kill_unknown", f"{what} is not killed", cure="see what is: tidegate switches"
+    )
+    key = {"kind": kind, "name": name}
+    return lift_row(connection, "kills", key, f"lift kill {what}", missing, author)
 
 
 def set_cap(
@@ -69,7 +119,7 @@ def set_cap(
     decides again whether the release's cap under load holds."""
     where = wanted.route or "every route"
     with _changing(connection, f"cap {where}", author) as draft:
-        draft.old = _cap_row(connection, wanted.route)
+        draft.old = _row(connection, "caps", {"route": wanted.route})
         connection.execute(
             "INSERT INTO caps (route, prompt_tokens, output_tokens, surge, reason)"
             " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (route) DO UPDATE SET"
@@ -91,23 +141,19 @@ def set_cap(
             " AND prompt_tokens IS NULL AND output_tokens IS NULL AND surge IS NULL",
             (wanted.route,),
         )
-        draft.new = _cap_row(connection, wanted.route)
+        draft.new = _row(connection, "caps", {"route": wanted.route})
     return _made(draft)
 
 
 def lift_cap(connection: psycopg.Connection, route: str, author: Author) -> Change:
     """Take every cap set by hand from a route, or those for all. UsageError ``cap_unknown``."""
     where = route or "every route"
-    with _changing(connection, f"lift cap {where}", author) as draft:
-        draft.old = _cap_row(connection, route)
-        if draft.old is None:
-            raise UsageError(
-                "cap_unknown",
-                f"no cap is set by hand for {where}",
-                cure="see what is: tidegate switches",
-            )
-        connection.execute("DELETE FROM caps WHERE route = %s", (route,))
-    return _made(draft)
+    missing = UsageError(
+        "cap_unknown",
+        f"no cap is set by hand for {where}",
+        cure="see what is: tidegate switches",
+    )
+    return lift_row(connection, "caps", {"route": route}, f"lift cap {where}", missing, author)
 
 
 def set_traffic(
@@ -139,20 +185,7 @@ def set_traffic(
 def set_secret_key(connection: psycopg.Connection, wanted: SecretKey, author: Author) -> Change:
     """Let one key of a secret serve as ``wanted`` says."""
     what = f"secret {wanted.secret} key {wanted.fingerprint} {wanted.state}"
-    with _changing(connection, what, author) as draft:
-        found = (
-            one
-            for one in snapshot(connection).secrets
-            if (one.secret, one.fingerprint) == (wanted.secret, wanted.fingerprint)
-        )
-        draft.old, draft.new = next(found, None), wanted
-        connection.execute(
-            "INSERT INTO secret_keys (secret, fingerprint, state, share) VALUES (%s, %s, %s, %s)"
-            " ON CONFLICT (secret, fingerprint) DO UPDATE SET state = excluded.state,"
-            " share = excluded.share",
-            (wanted.secret, wanted.fingerprint, wanted.state, wanted.share),
-        )
-    return _made(draft)
+    return set_row(connection, "secrets", wanted, what, author)
 
 
 def set_flags(connection: psycopg.Connection, body: str, hash_form: str, author: Author) -> Change:
@@ -233,13 +266,16 @@ def _kill_words(kind: str, name: str) -> str:
     return f"prompts of {name or 'every route'}" if kind == "prompts" else f"{kind} {name}"
 
 
-def _kill_row(connection: psycopg.Connection, kind: str, name: str) -> Kill | None:
-    found = snapshot(connection).kills
-    return next((one for one in found if (one.kind, one.name) == (kind, name)), None)
+def _row(
+    connection: psycopg.Connection, section: str, key: Mapping[str, object]
+) -> msgspec.Struct | None:
+    """The row of a section with this key, as it is in force."""
+    rows: Iterable[msgspec.Struct] = getattr(snapshot(connection), section)
+    return next((row for row in rows if all(getattr(row, n) == v for n, v in key.items())), None)
 
 
-def _cap_row(connection: psycopg.Connection, route: str) -> Cap | None:
-    return next((one for one in snapshot(connection).caps if one.route == route), None)
+def _list(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
 
 
 def _weights(connection: psycopg.Connection, route: str) -> dict[str, int] | None:
