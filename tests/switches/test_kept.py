@@ -28,8 +28,8 @@ from tidegate.switches import (
     revoke_key,
     snapshot,
 )
-from tidegate.switches.kept import add_kept, read_kept, write_kept
-from tidegate.switches.snapshot import PAGE
+from tidegate.switches.kept import SwitchKeeper, add_kept, read_kept, write_kept
+from tidegate.switches.snapshot import PAGE, SwitchTables
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = 3000
@@ -142,6 +142,34 @@ def test_files_that_are_not_whole_are_not_used(tmp_path: Path) -> None:
     assert read_kept(path) is None
     keys.unlink()
     assert read_kept(path) is None
+
+
+def test_a_write_that_failed_is_made_good_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """given files of a higher version of another history; when the first write that is to replace
+    them fails; then the next one replaces them, though its version is lower."""
+    path = tmp_path / "switches.json"
+    write_state(path, 5)
+    tables = SwitchTables(state(3), KeyTable([key(1, 3)]))
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    async def scenario() -> None:
+        keeper = SwitchKeeper(path, tables)
+        with monkeypatch.context() as patched:
+            patched.setattr("tidegate.switches.kept._write_keys", fail)
+            keeper.keep([], whole=True)
+            await keeper.close()
+        tables.snapshot = state(4)
+        keeper.keep([], whole=False)
+        await keeper.close()
+
+    asyncio.run(scenario())
+    found = read_kept(path)
+    assert found is not None
+    assert (found.snapshot, found.keys) == (state(4), tables.keys)
 
 
 def test_workers_share_the_files(database_url: str, tmp_path: Path) -> None:

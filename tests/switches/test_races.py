@@ -96,10 +96,11 @@ def test_a_change_while_the_worker_reconnects_is_not_missed(
 
 
 def test_missed_notifications_are_caught_up_in_one_difference(
-    database_url: str, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path
 ) -> None:
-    """given a worker whose notifications are swallowed; when several changes come; then the next
-    poll brings them all, and the one after the last is acknowledged."""
+    """given a worker whose notifications are swallowed, and which has not noticed; when several
+    changes come; then a poll brings them all, and the last is acknowledged."""
+    monkeypatch.setattr("tidegate.switches.listening.HEARD_WITHIN", 600.0)
 
     async def scenario() -> None:
         with psycopg.connect(database_url, autocommit=True) as connection:

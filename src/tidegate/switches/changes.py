@@ -30,7 +30,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Draft:
-    """A change on its way: whoever makes it says what was and what will be."""
+    """Change under way: its writer sets the old and the new value."""
 
     def __init__(self, version: int) -> None:
         self.version = version
@@ -44,7 +44,8 @@ class Draft:
 def changing(
     connection: psycopg.Connection, what: str, *, by: str | None = None, reason: str | None = None
 ) -> Iterator[Draft]:
-    """Take the next version and, when the block ends well, write the change down; one transaction.
+    """Transaction of one change: takes the next version, and records the change when the block ends
+    without an error.
 
     The row of the version is locked until the end, so what the block reads is what it replaces.
     """
@@ -76,7 +77,7 @@ def changing(
 
 
 def list_changes(connection: psycopg.Connection, most: int = 50) -> tuple[Change, ...]:
-    """What was changed, the newest first."""
+    """The last ``most`` changes, the newest first."""
     rows = connection.execute(
         "SELECT version, at, by, what, old, new, reason FROM switch_changes"
         " ORDER BY version DESC LIMIT %s",
@@ -109,7 +110,7 @@ def _json(value: Any) -> str | None:
 
 
 def _raise_version(connection: psycopg.Connection) -> int:
-    """Take the next switch version and tell the watchers when this transaction commits."""
+    """Take the next switch version; workers are notified when this transaction commits."""
     row = connection.execute(
         "UPDATE switches_version SET version = version + 1 RETURNING version"
     ).fetchone()

@@ -51,8 +51,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SwitchKeeper:
-    """Writes the newest state beside the loop, one write at a time; states in between are left
-    out."""
+    """Writer of the kept files, in a thread: one write at a time, always of the newest state."""
 
     def __init__(self, path: Path, tables: SwitchTables) -> None:
         self._path = path
@@ -76,7 +75,7 @@ class SwitchKeeper:
             self._task = asyncio.create_task(self._write())
 
     async def close(self) -> None:
-        """Until all is written."""
+        """Wait until the newest state is written."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
@@ -109,7 +108,11 @@ class SwitchKeeper:
         snapshot, newest = self._present()
         # Copied, as those in force change in place; 100,000 take a millisecond or two.
         records = self._tables.keys.records()
-        await asyncio.to_thread(write_kept, self._path, snapshot, newest, records, whole)
+        try:
+            await asyncio.to_thread(write_kept, self._path, snapshot, newest, records, whole)
+        except (OSError, ValueError):
+            self._whole = self._whole or whole  # what lies there is of another history still
+            raise
         return newest
 
     def _present(self) -> tuple[SwitchSnapshot, int]:

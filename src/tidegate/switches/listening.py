@@ -1,4 +1,4 @@
-"""Whether LISTEN is alive: a connection can live on while no notification comes over it any more.
+"""Detection of a dead LISTEN: a connection can live on while no notification comes over it.
 
 Proxies that pool connections, and servers behind them that were exchanged, lose LISTEN without an
 error. So a watcher notifies itself, and a notification that does not come back is a dead LISTEN.
@@ -24,7 +24,7 @@ _NOTIFY = "SELECT pg_notify(%s, '')"
 
 
 class Listener:
-    """LISTEN of one watcher over all its connections. Times are those of its loop."""
+    """State of one watcher's LISTEN, over all its connections. Times are those of its loop."""
 
     def __init__(self) -> None:
         self.alive = True

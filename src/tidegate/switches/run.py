@@ -52,11 +52,11 @@ OnChange = Callable[[SwitchSnapshot, KeyTable], None]
 
 
 class Taker(Protocol):
-    """Who runs by the switches."""
+    """Consumer of the switches in a worker: the gateway."""
 
     def take(self, snapshot: SwitchSnapshot, keys: KeyTable) -> None:
-        """In force from the next request on; what must be loaded first follows by itself. ``keys``
-        is changed in place until the next call brings another table."""
+        """Put ``snapshot`` in force from the next request on; what must be loaded first follows by
+        itself. ``keys`` is changed in place until a call brings another table."""
         ...
 
     def standing(self) -> Standing | None:
@@ -65,7 +65,7 @@ class Taker(Protocol):
 
 
 class Plain:
-    """A taker that has nothing to load: a function that is told each snapshot."""
+    """Taker with nothing to load: a function that is called with each snapshot."""
 
     def __init__(self, on_change: OnChange) -> None:
         self._on_change = on_change
@@ -145,36 +145,36 @@ class _Watcher:
                 raise
 
     async def close(self) -> None:
-        """Until what is in force lies on the disk."""
+        """Wait until the switches in force are on the disk."""
         if self._reading is not None:
             self._reading.cancel()
         await self._keeper.close()
 
     async def _step(self, connection: psycopg.AsyncConnection) -> bool:
-        """Until something is notified or the next poll is due; then take what is new. False: this
+        """Wait for a notification or the next poll, then put in force what changed. False: this
         connection hears nothing, and another should be tried."""
         loading = self._register is not None and self._loading()
-        told = await self._listener.wait(connection, POLL_WHILE_LOADING if loading else POLL)
+        notified = await self._listener.wait(connection, POLL_WHILE_LOADING if loading else POLL)
         # After the wait, which reads what came while this loop did something long.
         if self._listener.renew(_now()):
             return False
         if _now() - self._beat >= BEAT:
             await self._pulse(connection)
-        if told or await self._is_behind(connection):
+        if notified or await self._is_behind(connection):
             await self._catch_up(connection)
         else:
             await self._acknowledge(connection)
         return True
 
     def _loading(self) -> bool:
-        """Whether the taker has not yet said that it runs what it was given last."""
+        """Whether the last snapshot is not wholly in force yet, or is but not yet acknowledged."""
         standing, now = self._taker.standing(), self._tables.snapshot
         if standing is None or standing != self._written:
             return True
         return now is not None and standing.version != now.version
 
     def lost(self, error: Exception) -> None:
-        """Say once that PostgreSQL is away; without any snapshot, take the one that was kept."""
+        """Log once that PostgreSQL is away; without any snapshot, start with the kept one."""
         if not self._degraded:
             why = (str(error).strip() or type(error).__name__).splitlines()[0]
             log.warning("degraded: keys and switches stay, PostgreSQL is away: %s", why)
@@ -182,7 +182,7 @@ class _Watcher:
         self.start_with_kept()
 
     def start_with_kept(self) -> None:
-        """Read what was kept, beside the loop, and take it where there is nothing by then."""
+        """Read the kept switches in a thread; they are used unless PostgreSQL is faster."""
         if self._tables.snapshot is None and (self._reading is None or self._reading.done()):
             self._reading = asyncio.create_task(self._read_kept())
 
@@ -204,14 +204,14 @@ class _Watcher:
         self._degraded, self._connected = False, True
 
     async def _enter(self, connection: psycopg.AsyncConnection) -> None:
-        """Write this worker's row, without a version: what it runs is told anew."""
+        """Write this worker's row without a version, until it acknowledges one anew."""
         self._written = None
         self._beat = 0.0
         if self._register is not None:
             await self._register.enter(connection, self._listener.alive)
 
     async def _leave(self, connection: psycopg.AsyncConnection) -> None:
-        """This worker ends: nobody need wait for it."""
+        """Delete this worker's row as it ends, so that no change waits for it."""
         if self._register is not None:
             try:
                 async with asyncio.timeout(1.0):
@@ -220,7 +220,7 @@ class _Watcher:
                 log.debug("this worker's row stays for a while: %s", error)
 
     async def _pulse(self, connection: psycopg.AsyncConnection) -> None:
-        """Tell others that this worker lives, and see whether notifications do."""
+        """Write a beat, and notify this connection itself to see whether LISTEN is alive."""
         async with asyncio.timeout(ANSWER_WITHIN):
             await self._listener.echo(connection, _now())
             if self._register is not None and not await self._register.beat(

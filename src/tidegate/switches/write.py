@@ -1,4 +1,5 @@
-"""Kill, cap, weigh, and exchange the flags: each call is one change at one version."""
+"""Writers of the switches: kills, caps, traffic weights, flags, provider keys. Each call is one
+change at one version."""
 
 from __future__ import annotations
 
@@ -47,8 +48,7 @@ class FlagVersion(msgspec.Struct, frozen=True, kw_only=True):
 def set_row(
     connection: psycopg.Connection, section: str, row: msgspec.Struct, what: str, author: Author
 ) -> Change:
-    """Put a row of a section in force, in place of the one with its key. ``what`` names the change
-    for people."""
+    """Insert or replace one row of a section. ``what`` describes the change for people."""
     found = SECTIONS[section]
     with _changing(connection, what, author) as draft:
         key = {name: getattr(row, name) for name in found.key}
@@ -81,7 +81,7 @@ def lift_row(
     missing: UsageError,
     author: Author,
 ) -> Change:
-    """Take the row with this key out of force. Raises ``missing`` when there is none."""
+    """Delete the row of a section that has this key. Raises ``missing`` when there is none."""
     found = SECTIONS[section]
     with _changing(connection, what, author) as draft:
         draft.old = _row(connection, section, key)
@@ -103,7 +103,7 @@ def kill(connection: psycopg.Connection, wanted: Kill, author: Author) -> Change
 
 
 def lift_kill(connection: psycopg.Connection, kind: KillKind, name: str, author: Author) -> Change:
-    """Let it be served again. UsageError ``kill_unknown`` when it is not killed."""
+    """Lift a kill. UsageError ``kill_unknown`` when it is not killed."""
     what = _kill_words(kind, name)
     missing = UsageError(
         "kill_unknown", f"{what} is not killed", cure="see what is: tidegate switches"
@@ -183,7 +183,7 @@ def set_traffic(
 
 
 def set_secret_key(connection: psycopg.Connection, wanted: SecretKey, author: Author) -> Change:
-    """Let one key of a secret serve as ``wanted`` says."""
+    """Set the state of one provider key."""
     what = f"secret {wanted.secret} key {wanted.fingerprint} {wanted.state}"
     return set_row(connection, "secrets", wanted, what, author)
 
